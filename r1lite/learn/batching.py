@@ -1,0 +1,94 @@
+"""From ragged groups to padded tensors; every mask comes from lengths, never from token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..records import Group
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right to one length L.
+
+    token_ids      (B, L)   prompt, answer, padding
+    response_mask  (B, L-1) True where token l+1 was written by the policy, stop token included
+    logp_old       (B, L-1) log-probability (nats) when it was sampled; 0 outside the mask
+    advantages     (B,)
+    """
+
+    token_ids: torch.Tensor
+    response_mask: torch.Tensor
+    logp_old: torch.Tensor
+    advantages: torch.Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(
+            self.token_ids.to(device),
+            self.response_mask.to(device),
+            self.logp_old.to(device),
+            self.advantages.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer with its prompt and its advantage, before padding."""
+
+    prompt_ids: Sequence[int]
+    answer_ids: Sequence[int]
+    logps: Sequence[float]
+    advantage: float
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.answer_ids)
+
+
+def to_rows(groups: Sequence[Group], advantages: torch.Tensor) -> list[Row]:
+    """Flatten P groups of G answers, with advantages (P, G), into B rows."""
+    return [
+        Row(group.prompt_ids, rollout.token_ids, rollout.logps, float(a))
+        for group, row in zip(groups, advantages, strict=True)
+        for rollout, a in zip(group.rollouts, row, strict=True)
+    ]
+
+
+def token_budget_chunks(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Cut row indices, sorted by length, so that rows times the longest stays within budget.
+
+    A row longer than the budget gets a chunk of its own. The loss must be a sum over all chunks
+    divided once by the whole batch's normaliser; a mean of chunk means weighs rows unequally.
+
+    >>> token_budget_chunks([3, 9, 2, 4], budget=9)
+    [[2, 0], [3], [1]]
+    """
+    chunks: list[list[int]] = [[]]
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if chunks[-1] and (len(chunks[-1]) + 1) * lengths[index] > budget:
+            chunks.append([])
+        chunks[-1].append(index)
+    return chunks if chunks[0] else []
+
+
+def pad_right(rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype) -> torch.Tensor:
+    """(B, L) of ragged rows, the tail filled with value."""
+    length = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=dtype)
+
+
+def to_batch(rows: Sequence[Row], pad_id: int) -> Batch:
+    """Pad rows into one Batch. Position l of the masks speaks of token l + 1."""
+    n_before = [len(row.prompt_ids) - 1 for row in rows]
+    return Batch(
+        token_ids=pad_right([[*r.prompt_ids, *r.answer_ids] for r in rows], pad_id, torch.long),
+        response_mask=pad_right(
+            [[0] * n + [1] * len(r.answer_ids) for n, r in zip(n_before, rows)], 0, torch.bool
+        ),
+        logp_old=pad_right(
+            [[0.0] * n + list(r.logps) for n, r in zip(n_before, rows)], 0.0, torch.float32
+        ),
+        advantages=torch.tensor([r.advantage for r in rows], dtype=torch.float32),
+    )

@@ -1,0 +1,94 @@
+"""Loading a policy: any causal language model folder that transformers can read."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..records import UserError
+
+REPO = Path(__file__).resolve().parents[2]
+TINY_BASE = "data/tiny-base"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model with its tokenizer; `max_length` is the context in tokens."""
+
+    model: Any
+    tokenizer: Any
+    max_length: int
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def stop_id(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    @property
+    def pad_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return self.stop_id if pad is None else pad
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt; raises UserError if a word of it is unknown."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None and unknown in ids:
+            known = self.tokenizer.get_vocab()
+            word = next((w for w in text.split() if w not in known), "?")
+            raise UserError(
+                f"the word {word!r} in {text!r} is unknown to this model: every word of a prompt "
+                "must be in its vocabulary. Rephrase the question, or load a larger model."
+            )
+        return ids
+
+    def decode(self, ids: list[int] | tuple[int, ...]) -> str:
+        """Text of token ids, special tokens left out (tags are ordinary tokens)."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+
+def find_model(model: str) -> str:
+    """A path as given, or the same path inside the project; a hub name is left as it is."""
+    for candidate in (Path(model), REPO / model):
+        if (candidate / "config.json").exists():
+            return str(candidate)
+    if model.startswith((".", "/", "data/", "runs/")) or Path(model).exists():
+        raise UserError(
+            f"there is no model at {model!r}: a model folder holds config.json, model.safetensors "
+            f"and a tokenizer. Use {TINY_BASE!r}, or build it with `python -m r1lite base`."
+        )
+    return model
+
+
+def load_policy(model: str = TINY_BASE, *, device: str = "auto", dtype: str = "float32") -> Policy:
+    """Load a model folder (or hub name) for sampling and training.
+
+    device  "auto" takes the GPU if there is one
+    dtype   of the weights: "float32" or "bfloat16"
+    Raises UserError where the folder is missing or cannot be read.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = find_model(model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+    except Exception as error:  # the libraries below raise many kinds; the cause is kept
+        raise UserError(
+            f"the model at {model!r} could not be loaded ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:200]}). If the folder is damaged, restore it from git "
+            "or rebuild it with `python -m r1lite base`."
+        ) from error
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = network.to(device).train()
+    return Policy(network, tokenizer, network.config.max_position_embeddings)

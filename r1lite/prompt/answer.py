@@ -1,0 +1,53 @@
+"""Taking an answer apart: the thinking, the final answer, and whether the format is kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
+_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """think and final are None where the format is not kept; nothing is guessed then."""
+
+    think: str | None
+    final: str | None
+
+    @property
+    def is_well_formed(self) -> bool:
+        return self.final is not None
+
+
+def split_answer(text: str) -> Answer:
+    """Split an answer into its think block and its answer block.
+
+    Strict: one block of each, in this order, nothing outside them, nothing empty. Line breaks
+    inside the tags are fine (a format check without DOTALL pays nothing for them, for ever).
+
+    >>> split_answer("<think> 6 * 4 </think> <answer> 6 * 4 </answer>").final
+    '6 * 4'
+    >>> split_answer("<think> 6 * 4 </think> <answer> 6 * 4 </answer> done").is_well_formed
+    False
+    """
+    match = _STRICT.fullmatch(text)
+    if not match or any(text.count(tag) != 1 for tag in _TAGS):
+        return Answer(None, None)
+    think, final = match[1].strip(), match[2].strip()
+    return Answer(think, final) if think and final else Answer(None, None)
+
+
+def last_answer(text: str) -> str:
+    """What follows the last opening mark of an answer, tags ignored: the lenient reading.
+
+    Looks for <answer>, then for the word "answer", then for </think>; else the whole text.
+    """
+    for mark in ("<answer>", " answer ", " 答案 ", "</think>"):
+        if mark in text:
+            text = text.rsplit(mark, 1)[1]
+            break
+    for tag in _TAGS:
+        text = text.split(tag)[0] if tag == "</answer>" else text.replace(tag, " ")
+    return text.strip()

@@ -1,0 +1,116 @@
+"""The records that travel along the loop, and the one legend of shape letters.
+
+problems -> prompts -> groups of answers -> rewards -> advantages -> batch -> loss -> step -> log
+
+Shape letters, used in every docstring and comment of this library:
+
+    P  problems in one step             G  answers per problem (the group)
+    B  rows, B = P * G                  T  tokens of an answer, the stop token included
+    L  tokens of prompt and answer      V  entries of the vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class UserError(ValueError):
+    """A mistake that the reader can mend: names the value, the rule and the next step."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question with what is needed to check an answer to it.
+
+    problem_id  unique name; sampling is keyed by it
+    family      which checker applies: "countdown", "programs", "science", "logic", "chat"
+    cluster     what the train/held-out split and the confidence intervals go by;
+                in countdown the set of numbers
+    language    "en" or "zh"; the language the question is asked in
+    question    the text that goes into the template
+    gold        what the checker of the family reads; JSON values only
+    """
+
+    problem_id: str
+    family: str
+    cluster: str
+    language: str
+    question: str
+    gold: Mapping[str, Any]
+
+    REQUIRED = ("problem_id", "family", "cluster", "language", "question", "gold")
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any], where: str = "a problem") -> Problem:
+        """Build a problem from a JSON row; raises UserError naming any key that is missing."""
+        missing = [key for key in cls.REQUIRED if key not in row]
+        if missing:
+            raise UserError(
+                f"{where} lacks {', '.join(missing)}: every problem needs the keys "
+                f"{', '.join(cls.REQUIRED)}. Add the missing ones, or leave the row out."
+            )
+        return cls(**{key: row[key] for key in cls.REQUIRED})
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled answer.
+
+    token_ids   T sampled tokens, the stop token last if the policy wrote one
+    logps       T log-probabilities (nats) of those tokens when they were sampled, at the
+                sampling temperature: the old policy of the clipped objective
+    text        the decoded answer without the stop token
+    truncated   True if the length limit cut the answer off
+    """
+
+    token_ids: tuple[int, ...]
+    logps: tuple[float, ...]
+    text: str
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """The G answers to one problem, and what each was worth.
+
+    prompt_ids  tokens of the rendered prompt
+    rewards     G totals; empty until the answers have been scored
+    parts       reward name -> G unweighted values; None where a reward does not apply
+    """
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    rollouts: tuple[Rollout, ...]
+    rewards: tuple[float, ...] = ()
+    parts: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepLog:
+    """What one policy update did; one line of metrics.jsonl.
+
+    step          counts policy updates from 1, as the paper's Figure 1 does
+    loss          value of the minimised objective; about 0 when ratios are 1 and beta is 0
+    grad_norm     global L2 norm before clipping
+    reward        mean total reward of the rollout; accuracy, format: means of its parts, 0 to 1
+    length        mean answer tokens; truncated: share of answers cut off at the limit
+    kl            mean k3 estimate to the reference per token (nats); 0 when beta is 0
+    clip_fraction share of answer tokens whose gradient the clip removed
+    kept          share of answers in groups whose rewards differ (the others teach nothing)
+    entropy       estimate of the policy's entropy per token (nats): mean of -log p
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    reward: float
+    accuracy: float
+    format: float
+    length: float
+    truncated: float
+    kl: float
+    clip_fraction: float
+    kept: float
+    entropy: float

@@ -1,0 +1,130 @@
+"""Run logs: JSON lines that every plot reads, written so that a kill at any moment loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .records import UserError
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside target; rename it onto target only if all went well.
+
+    Works for a file and for a folder. If the body fails (disk full, Ctrl-C), target is as it
+    was before and nothing is left lying about. A full disk is raised as UserError.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        yield temporary
+        if temporary.is_dir():
+            if target.exists():
+                shutil.rmtree(target)
+        else:
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise UserError(
+            f"{target} could not be written ({error.strerror or error}): the last complete one is "
+            "untouched. Free some space or choose another folder, then run the same command again."
+        ) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write one JSON file atomically."""
+    with atomic_path(path) as temporary:
+        text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def append_jsonl(path: Path | str, row: Mapping[str, Any]) -> None:
+    """Add one line; a kill can at worst leave half of the last line, which truncate_jsonl drops."""
+    try:
+        with Path(path).open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"{path} could not be extended ({error.strerror or error}): the checkpoint is "
+            "untouched. Free some space, then run the same command again."
+        ) from error
+
+
+def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
+    """All rows of a file; raises UserError with the line number of a damaged one."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no file {path}: a .jsonl file was expected. Check the path.")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{path}, line {number} is not JSON ({error.msg}): {line[:60]!r}. Every line must "
+                "hold one JSON object; mend or delete that line."
+            ) from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number} is {line[:60]!r}: it must be a JSON object.")
+        rows.append(row)
+    return rows
+
+
+def truncate_jsonl(path: Path | str, last_step: int) -> None:
+    """Keep the rows up to a step, so that a resumed run does not write a step twice."""
+    path = Path(path)
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break  # the half line that a kill left behind
+        if row.get("step", 0) <= last_step:
+            kept.append(line)
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def describe_run(**facts: Any) -> dict[str, Any]:
+    """What a reader needs to repeat a run: versions, hardware, command, and the facts given."""
+    import torch
+    import transformers
+
+    if torch.cuda.is_available():
+        hardware = torch.cuda.get_device_name()
+    else:
+        hardware = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return {
+        **facts,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "hardware": hardware,
+        "command": " ".join(["python -m r1lite", *sys.argv[1:]]),
+    }

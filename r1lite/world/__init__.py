@@ -1,0 +1,80 @@
+"""Where problems come from, and how an answer to one is checked."""
+
+from __future__ import annotations
+
+from ..records import Problem, UserError
+from . import chat, countdown, logic, programs, science
+from .common import LANGUAGES, is_held_out, keyed_rng
+
+FAMILIES = {
+    "countdown": countdown,
+    "programs": programs,
+    "science": science,
+    "logic": logic,
+    "chat": chat,
+}
+SPLITS = ("train", "held_out")
+
+
+def family_module(family: str):
+    """The module of a family; raises UserError naming the known ones."""
+    if family not in FAMILIES:
+        raise UserError(
+            f"family {family!r} is unknown: it must be one of {', '.join(FAMILIES)}. "
+            "Set family= to one of those."
+        )
+    return FAMILIES[family]
+
+
+def clusters(family: str, split: str) -> list[str]:
+    """The clusters of one side of the split, in a fixed order."""
+    if split not in SPLITS:
+        raise UserError(f"split {split!r} is unknown: it must be one of {', '.join(SPLITS)}.")
+    wanted = split == "held_out"
+    return [c for c in family_module(family).clusters() if is_held_out(family, c) == wanted]
+
+
+def make_problem(family: str, split: str, *key: object) -> Problem:
+    """The problem that belongs to a key: same key, same problem, on every machine."""
+    rng = keyed_rng(family, split, *key)
+    names = clusters(family, split)
+    return family_module(family).make(rng.choice(names), rng.choice(LANGUAGES), rng)
+
+
+def make_problems(family: str, split: str, n: int, seed: int = 0) -> list[Problem]:
+    """n problems with distinct ids; clusters are visited in turn, so that all count alike.
+
+    Raises UserError if the family does not have that many.
+    """
+    names = clusters(family, split)
+    order = keyed_rng(family, split, seed, "order").sample(names, len(names))
+    found: dict[str, Problem] = {}
+    for attempt in range(50 * n):
+        cluster = order[attempt % len(order)]
+        rng = keyed_rng(family, split, seed, attempt)
+        problem = FAMILIES[family].make(cluster, rng.choice(LANGUAGES), rng)
+        found.setdefault(problem.problem_id, problem)
+        if len(found) == n:
+            return list(found.values())
+    raise UserError(
+        f"{n} {split} problems of family {family!r} asked for: only {len(found)} were found. "
+        f"Ask for at most {len(found)}."
+    )
+
+
+def is_correct(problem: Problem, answer: str) -> bool:
+    """Whether a final answer (tags already off) is right, by the checker of its family."""
+    return family_module(problem.family).check(problem, answer)
+
+
+__all__ = [
+    "FAMILIES",
+    "LANGUAGES",
+    "SPLITS",
+    "clusters",
+    "family_module",
+    "is_correct",
+    "is_held_out",
+    "make_problem",
+    "make_problems",
+]

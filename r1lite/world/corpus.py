@@ -1,0 +1,111 @@
+"""The documents that the tiny base reads, and the words it knows.
+
+A base model has read everything: guesses, short and long searches, give-ups, missing tags, two
+languages, bare facts. RL selects from that. Document i depends on (seed, i) alone.
+"""
+
+from __future__ import annotations
+
+import random
+
+from ..prompt import TINY_TEMPLATE, render
+from ..records import Problem
+from . import FAMILIES, clusters, countdown, make_problem, science
+from .common import LANGUAGES, MARKERS, MAX_NUMBER, REFLECTION, Draft, Voice, keyed_rng
+
+# How many documents in a hundred are of which kind.
+SHARES = {
+    "sums": 10,
+    "facts": 4,
+    "countdown": 38,
+    "programs": 13,
+    "science": 11,
+    "logic": 14,
+    "chat": 10,
+}
+KEEPS_FORMAT = 0.45  # the share of documents with all four tags in place
+STOP_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<eos>", "<pad>", "<unk>"
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+# Words that no document of the base holds yet, kept for later stages (summaries, judges).
+SPARE_WORDS = (
+    "summary 总结 good 好 bad 坏 better 更好 worse 更差 first second third step 步 because 因为 "
+    "then 那么 right 正确 wrong 错误 score 分 safe 安全 unsafe 不安全 <|user|> <|assistant|> <|end|>"
+).split() + [f"<extra_{i}>" for i in range(32)]
+
+
+def document(seed: int, index: int, *, reflect: bool = True) -> str:
+    """Document number `index`, without the stop token.
+
+    reflect  False leaves out every reflection marker and nothing else (the no-reflection base)
+    """
+    rng = keyed_rng("corpus", seed, index)
+    kind = rng.choices(list(SHARES), SHARES.values())[0]
+    language = rng.choice(LANGUAGES)
+    if kind == "sums":
+        return countdown.facts(Voice(rng, language, reflect=reflect), n=rng.randint(6, 14))
+    if kind == "facts":
+        return science.facts(Voice(rng, language, reflect=reflect), n=rng.randint(4, 10))
+    problem = make_problem(kind, "train", seed, index)
+    draft = FAMILIES[kind].draft(problem, _voice(problem, rng, reflect))
+    return f"{render(problem.question, 'tiny')} {dress(draft, rng, problem.language)}"
+
+
+def _voice(problem: Problem, rng: random.Random, reflect: bool) -> Voice:
+    """Mostly the question's language, sometimes the other one, sometimes both at once."""
+    draw = rng.random()
+    other = LANGUAGES[1 - LANGUAGES.index(problem.language)]
+    language = other if draw < 0.08 else problem.language
+    return Voice(rng, language, mix=0.4 if 0.08 <= draw < 0.16 else 0.0, reflect=reflect)
+
+
+def dress(draft: Draft, rng: random.Random, language: str) -> str:
+    """Put the tags around thinking and answer, or get them wrong in one of six ways."""
+    think, answer = draft.think, draft.answer
+    if rng.random() < KEEPS_FORMAT:
+        return f"<think> {think} </think> <answer> {answer} </answer>"
+    column = LANGUAGES.index(language)
+    word, done = MARKERS["answer"][column], MARKERS["done"][column]
+    return rng.choice(
+        [
+            f"{think} </think> <answer> {answer} </answer>",
+            f"<think> {think} <answer> {answer} </answer>",
+            f"<think> {think} </think> {answer}",
+            f"<think> {think} </think> <answer> {answer}",
+            f"<think> {think} </think> <answer> {answer} </answer> {done} .",
+            f"{think} {word} {answer}",
+        ]
+    )
+
+
+def vocabulary() -> list[str]:
+    """Every token of the tiny world; a token's id is its place here.
+
+    Read off all questions in both languages and the drafts of a few thousand documents, so a
+    word that a family begins to use gets its place by itself.
+    """
+    numbers = [str(n) for n in range(MAX_NUMBER + 1)]
+    words = set(TINY_TEMPLATE.replace("{question}", " ").split())
+    for pair in MARKERS.values():
+        words.update(" ".join(pair).split())
+    for family, module in FAMILIES.items():
+        for split in ("train", "held_out"):
+            for cluster in clusters(family, split):
+                for language in LANGUAGES:
+                    problem = module.make(cluster, language, keyed_rng("words", cluster))
+                    words.update(problem.question.split())
+                    draft = module.draft(problem, Voice(keyed_rng("words", cluster), language))
+                    words.update(f"{draft.think} {draft.answer}".split())
+                    for scripted in ("helpful", "bad"):
+                        words.update(problem.gold.get(scripted, "").split())
+    for thing in science.clusters():
+        for language in LANGUAGES:
+            words.update(science.fact(thing, language).split())
+    for index in range(4000):
+        words.update(document(0, index).split())
+    fixed = [PAD_TOKEN, STOP_TOKEN, UNKNOWN_TOKEN, *TAGS, *numbers]
+    return fixed + sorted(words - set(fixed)) + [w for w in SPARE_WORDS if w not in words]
+
+
+def reflection_words() -> tuple[str, ...]:
+    """The markers that the no-reflection base never reads, in both languages."""
+    return tuple(word for marker in REFLECTION for word in MARKERS[marker])

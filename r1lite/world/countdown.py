@@ -1,0 +1,165 @@
+"""Countdown: reach a target with each given number used once, by + - and *.
+
+The search that documents write down is what a base model can later be reinforced for:
+pick two numbers, combine them, try the third on the result, compare with the target.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from functools import lru_cache
+
+from ..records import Problem
+from .common import MAX_NUMBER, Draft, Voice
+from .expression import BadExpression, evaluate_expression
+
+LARGEST = 13  # numbers 1..13 make 455 sets of three
+OPS = ("+", "-", "*")
+
+
+def combine(a: int, op: str, b: int) -> tuple[str, int] | None:
+    """One step as written ("9 - 4", larger number first) and its result; None if out of 0..100."""
+    if op == "-" and b > a:
+        a, b = b, a
+    value = {"+": a + b, "-": a - b, "*": a * b}[op]
+    return (f"{a} {op} {b}", value) if value <= MAX_NUMBER else None
+
+
+def _lines(items: list[tuple[int, str]], goal: tuple[int, ...] = ()) -> set[tuple[int, str]]:
+    """Every (value, expression) that uses all items once; an item is (value, its expression)."""
+    if len(items) == 1:
+        return {items[0]}
+    found = set()
+    for i, j in itertools.combinations(range(len(items)), 2):
+        rest = [item for k, item in enumerate(items) if k not in (i, j)]
+        for op in OPS:
+            (a, ea), (b, eb) = items[i], items[j]
+            if op == "-" and b > a:
+                (a, ea), (b, eb) = (b, eb), (a, ea)
+            step = combine(a, op, b)
+            if step:
+                found |= _lines([*rest, (step[1], f"( {ea} {op} {eb} )")])
+    return found
+
+
+@lru_cache(maxsize=None)
+def solutions(numbers: tuple[int, ...]) -> dict[int, tuple[str, ...]]:
+    """Target -> expressions that reach it, for a sorted tuple of numbers."""
+    table: dict[int, list[str]] = {}
+    for value, text in sorted(_lines([(n, str(n)) for n in numbers])):
+        table.setdefault(value, []).append(text[2:-2])
+    return {value: tuple(texts) for value, texts in table.items()}
+
+
+@lru_cache(maxsize=None)
+def clusters(n_numbers: int = 3, largest: int = LARGEST, smallest: int = 1) -> tuple[str, ...]:
+    """Every set of numbers as a cluster name, e.g. "3-4-6"."""
+    sets = itertools.combinations_with_replacement(range(smallest, largest + 1), n_numbers)
+    return tuple("-".join(map(str, s)) for s in sets)
+
+
+def make(cluster: str, language: str, rng: random.Random) -> Problem:
+    """One problem on this set of numbers: a random reachable target from 1 to 100."""
+    numbers = [int(n) for n in cluster.split("-")]
+    target = rng.choice([t for t in solutions(tuple(sorted(numbers))) if t >= 1])
+    rng.shuffle(numbers)
+    listed = " ".join(map(str, numbers))
+    question = {
+        "en": f"make {target} from {listed} .",
+        "zh": f"用 {listed} 得 {target} 。",
+    }[language]
+    return Problem(
+        problem_id=f"countdown/{listed.replace(' ', '-')}/{target}/{language}",
+        family="countdown",
+        cluster=cluster,
+        language=language,
+        question=question,
+        gold={"numbers": numbers, "target": target},
+    )
+
+
+def check(problem: Problem, answer: str) -> bool:
+    """True if the answer uses each given number exactly once and reaches the target."""
+    try:
+        found = evaluate_expression(answer)
+    except BadExpression:
+        return False
+    return (
+        sorted(found.numbers) == sorted(problem.gold["numbers"])
+        and found.value == problem.gold["target"]
+    )
+
+
+def _random_expression(numbers: list[int], rng: random.Random) -> str:
+    a, b, c = rng.sample(numbers, 3)
+    first, second = rng.choice(OPS), rng.choice(OPS)
+    inner = f"( {max(a, b)} - {min(a, b)} )" if first == "-" else f"( {a} {first} {b} )"
+    return f"{inner} {second} {c}"
+
+
+def draft(problem: Problem, voice: Voice) -> Draft:
+    """Write one document's thinking: a guess, or a search that may stop too early."""
+    rng, numbers = voice.rng, list(problem.gold["numbers"])
+    if rng.random() < 0.30:
+        guess = _random_expression(numbers, rng)
+        return Draft(f"{voice.say('maybe')} {guess}", guess)
+    return _search(problem, voice, persistence=0.97 if rng.random() < 0.08 else 0.45)
+
+
+def _search(problem: Problem, voice: Voice, persistence: float) -> Draft:
+    """Branches in random order, none twice; after a failed one go on with chance `persistence`."""
+    rng, target = voice.rng, problem.gold["target"]
+    numbers = list(problem.gold["numbers"])
+    pairs = list(itertools.combinations(range(3), 2))
+    rng.shuffle(pairs)
+    text = ""
+    for pair in pairs:
+        a, b = (numbers[i] for i in pair)
+        if rng.random() < 0.5:
+            a, b = b, a
+        c = numbers[3 - sum(pair)]
+        for op in rng.sample(OPS, 3):
+            branch = combine(a, op, b)
+            if branch is None:
+                continue
+            shown, value = branch
+            text += f"{voice.say('try')} {shown} = {value} :"
+            for op2 in rng.sample(OPS, 3):
+                leaf = combine(value, op2, c)
+                if leaf is None:
+                    continue
+                hit = leaf[1] == target
+                text += f" {leaf[0]} = {leaf[1]} vs {target} {voice.say('yes' if hit else 'no')} ,"
+                if hit:
+                    larger_first = op2 != "-" or value >= c
+                    found = f"( {shown} ) {op2} {c}" if larger_first else f"{c} - ( {shown} )"
+                    text = text[:-1] + "."
+                    if voice.reflects(0.3):
+                        text += f" {voice.say('check')} {shown} = {value} , {leaf[0]} = {leaf[1]} {voice.say('yes')} ."
+                    return Draft(f"{text} {voice.say('so')} {found}", found)
+            text = text[:-1] + "."
+            if rng.random() > persistence:
+                guess = _random_expression(numbers, rng)
+                text += f" {voice.say('give up')} , {voice.say('guess')} {guess}"
+                return Draft(text, guess)
+            text += f" {voice.say('wait')} , " if voice.reflects(0.5) else " "
+    raise AssertionError(f"unreachable: {problem.problem_id} has no solution")
+
+
+def facts(voice: Voice, n: int) -> str:
+    """Bare sums and comparisons, without which the arithmetic stays too noisy for RL to pay."""
+    rng, lines = voice.rng, []
+    while len(lines) < n:
+        step = combine(rng.randint(0, MAX_NUMBER), rng.choice(OPS), rng.randint(1, LARGEST))
+        if step is None:
+            continue
+        shown, value = step
+        if rng.random() < 0.5:
+            lines.append(f"{shown} = {value}")
+            continue
+        hit = rng.random() < 0.4
+        near = [v for v in range(value - 9, value + 10) if 0 <= v <= MAX_NUMBER and v != value]
+        other = value if hit else rng.choice(near)
+        lines.append(f"{shown} = {value} vs {other} {voice.say('yes' if hit else 'no')}")
+    return " , ".join(lines) + " ."

@@ -1,0 +1,120 @@
+"""Knights and knaves: knights always tell the truth, knaves always lie; who is who?
+
+Three people speak once each; a puzzle is kept only if exactly one assignment fits, which
+going through all eight decides.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from functools import lru_cache
+
+from ..records import Problem
+from .common import Draft, Voice
+
+PEOPLE = ("A", "B", "C")
+KINDS = {True: ("knight", "骑士"), False: ("knave", "无赖")}
+SAME, DIFFER = ("same", "相同"), ("differ", "不同")
+WORLDS = tuple(itertools.product((True, False), repeat=3))  # True: that person is a knight
+
+# A statement is (kind, i, j): "is" says that person i is a knight (j = 1) or a knave (j = 0);
+# "same" and "differ" compare persons i and j.
+Statement = tuple[str, int, int]
+
+
+def _statements(speaker: int) -> list[Statement]:
+    others = [i for i in range(3) if i != speaker]
+    about = [("is", i, j) for i in others for j in (0, 1)]
+    return about + [(k, i, j) for k in ("same", "differ") for i, j in itertools.combinations(range(3), 2)]
+
+
+def holds(statement: Statement, world: tuple[bool, ...]) -> bool:
+    """Whether a statement is true in a world."""
+    kind, i, j = statement
+    if kind == "is":
+        return world[i] == bool(j)
+    return (world[i] == world[j]) == (kind == "same")
+
+
+def fitting(statements: tuple[Statement, ...]) -> list[tuple[bool, ...]]:
+    """The worlds in which knights, and only they, have said something true."""
+    return [w for w in WORLDS if all(holds(s, w) == w[i] for i, s in enumerate(statements))]
+
+
+def _name(statement: Statement) -> str:
+    return "".join(map(str, (statement[0][0], *statement[1:])))
+
+
+@lru_cache(maxsize=None)
+def _puzzles() -> dict[str, tuple[Statement, ...]]:
+    every = itertools.product(*(_statements(i) for i in range(3)))
+    return {"-".join(map(_name, p)): p for p in every if len(fitting(p)) == 1}
+
+
+def clusters() -> tuple[str, ...]:
+    """Every puzzle with exactly one solution, e.g. "i11-s02-d01"."""
+    return tuple(_puzzles())
+
+
+def _say(statement: Statement, side: int) -> str:
+    kind, i, j = statement
+    if kind == "is":
+        return f"{PEOPLE[i]} {KINDS[bool(j)][side]}"
+    return f"{PEOPLE[i]} {PEOPLE[j]} {(SAME if kind == 'same' else DIFFER)[side]}"
+
+
+def _describe(world: tuple[bool, ...], side: int) -> str:
+    return " , ".join(f"{p} {KINDS[w][side]}" for p, w in zip(PEOPLE, world))
+
+
+def make(cluster: str, language: str, rng: random.Random) -> Problem:
+    """The one problem of this puzzle."""
+    side = 0 if language == "en" else 1
+    statements = _puzzles()[cluster]
+    says = ("says", "说")[side]
+    lines = " . ".join(f"{p} {says} {_say(s, side)}" for p, s in zip(PEOPLE, statements))
+    return Problem(
+        problem_id=f"logic/{cluster}/{language}",
+        family="logic",
+        cluster=cluster,
+        language=language,
+        question={"en": f"who is who ? {lines} .", "zh": f"谁 是 谁 ? {lines} 。"}[language],
+        gold={"puzzle": cluster, "solution": list(fitting(statements)[0])},
+    )
+
+
+def check(problem: Problem, answer: str) -> bool:
+    """True if the answer names the one fitting world, in either language."""
+    solution = tuple(problem.gold["solution"])
+    return " ".join(answer.split()) in (_describe(solution, 0), _describe(solution, 1))
+
+
+def draft(problem: Problem, voice: Voice) -> Draft:
+    """A guess, or a walk through the worlds that may stop too early."""
+    rng, side = voice.rng, 0 if voice.language == "en" else 1
+    if rng.random() < 0.4:
+        guess = _describe(rng.choice(WORLDS), side)
+        return Draft(f"{voice.say('maybe')} {guess}", guess)
+    persistence = 0.97 if rng.random() < 0.15 else 0.65
+    statements, text = _puzzles()[problem.gold["puzzle"]], ""
+    for world in rng.sample(WORLDS, 8):
+        text += f"{voice.say('try')} {_describe(world, side)} :"
+        for person, (speaker, statement) in enumerate(zip(PEOPLE, statements)):
+            truth = holds(statement, world)
+            fits = truth == world[person]
+            text += (
+                f" {speaker} {_say(statement, side)} {voice.say('true' if truth else 'false')}"
+                f" {KINDS[world[person]][side]} {voice.say('yes' if fits else 'no')} ,"
+            )
+            if not fits:
+                break
+        text = text[:-1] + "."
+        if fits:
+            found = _describe(world, side)
+            return Draft(f"{text} {voice.say('so')} {found}", found)
+        if rng.random() > persistence:
+            break
+        text += f" {voice.say('wait')} , " if voice.reflects(0.5) else " "
+    guess = _describe(rng.choice(WORLDS), side)
+    return Draft(f"{text} {voice.say('give up')} , {voice.say('guess')} {guess}", guess)
