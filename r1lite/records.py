@@ -99,6 +99,8 @@ class StepLog:
     kl            mean k3 estimate to the reference per token (nats); 0 when beta is 0
     clip_fraction share of answer tokens whose gradient the clip removed
     kept          share of answers in groups whose rewards differ (the others teach nothing)
+    sampler_gap   largest |log-probability difference| (nats) between trainer and sampler in
+                  the first update after a rollout; later updates repeat it
     entropy       estimate of the policy's entropy per token (nats): mean of -log p
     """
 
@@ -113,4 +115,5 @@ class StepLog:
     kl: float
     clip_fraction: float
     kept: float
+    sampler_gap: float
     entropy: float

@@ -9,11 +9,13 @@ import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .records import UserError
+
+Sink = Callable[[int, Mapping[str, float]], None]
 
 
 @contextlib.contextmanager
@@ -128,3 +130,46 @@ def describe_run(**facts: Any) -> dict[str, Any]:
         "hardware": hardware,
         "command": " ".join(["python -m r1lite", *sys.argv[1:]]),
     }
+
+
+def open_sinks(names: tuple[str, ...], run_dir: Path) -> list[Sink]:
+    """The seam to other loggers: each is called with (step, metrics) beside metrics.jsonl.
+
+    Raises UserError for an unknown name or a package that is not installed.
+    """
+    makers = {"tensorboard": _tensorboard, "wandb": _wandb}
+    sinks = []
+    for name in names:
+        if name not in makers:
+            raise UserError(
+                f"log_to={name!r} is unknown: it must be one of {', '.join(makers)}. "
+                "metrics.jsonl is always written; leave log_to empty for it alone."
+            )
+        try:
+            sinks.append(makers[name](run_dir))
+        except ImportError as error:
+            raise UserError(
+                f"log_to={name!r} needs the package {name}, which is not installed: "
+                f"run `pip install {name}`, or leave {name} out of log_to."
+            ) from error
+    return sinks
+
+
+def _tensorboard(run_dir: Path) -> Sink:
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(run_dir / "tensorboard"))
+
+    def write(step: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return write
+
+
+def _wandb(run_dir: Path) -> Sink:
+    import wandb
+
+    run = wandb.init(project="r1lite", dir=str(run_dir), name=run_dir.name)
+    return lambda step, metrics: run.log(dict(metrics), step=step)

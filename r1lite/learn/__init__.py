@@ -1,1 +1,6 @@
+"""Objective, batching and the loop."""
 
+from .grpo import Result, train
+from .objective import group_advantages, grpo_terms, k3
+
+__all__ = ["Result", "group_advantages", "grpo_terms", "k3", "train"]

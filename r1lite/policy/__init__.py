@@ -1,1 +1,7 @@
+"""The model that acts: loading it, sampling from it, scoring what it wrote."""
 
+from .load import TINY_BASE, Policy, load_policy
+from .logprobs import token_logps
+from .sample import sample_groups
+
+__all__ = ["TINY_BASE", "Policy", "load_policy", "sample_groups", "token_logps"]

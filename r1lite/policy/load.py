@@ -11,6 +11,19 @@ import torch
 
 from ..records import UserError
 
+# AutoTokenizer of transformers 5 replaces any tokenizer of a qwen2 folder by Qwen2Tokenizer,
+# without a word, and every answer becomes rubbish. A folder that names a tokenizer of its own
+# (auto_map) is exempt; transformers then reads tokenizer.json as it stands.
+TOKENIZER_MAP = {"AutoTokenizer": [None, "tokenizer.TinyTokenizer"]}
+TOKENIZER_CODE = '''"""The tiny world's tokenizer: one token per word, tokenizer.json as it stands."""
+
+from transformers import PreTrainedTokenizerFast
+
+
+class TinyTokenizer(PreTrainedTokenizerFast):
+    pass
+'''
+
 REPO = Path(__file__).resolve().parents[2]
 TINY_BASE = "data/tiny-base"
 
@@ -75,7 +88,9 @@ def load_policy(model: str = TINY_BASE, *, device: str = "auto", dtype: str = "f
     Raises UserError where the folder is missing or cannot be read.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # a bar per load of a small model drowns the run's own
     path = find_model(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
@@ -92,3 +107,11 @@ def load_policy(model: str = TINY_BASE, *, device: str = "auto", dtype: str = "f
         device = "cuda" if torch.cuda.is_available() else "cpu"
     network = network.to(device).train()
     return Policy(network, tokenizer, network.config.max_position_embeddings)
+
+
+def save_policy(policy: Policy, folder: Path | str) -> None:
+    """Write model and tokenizer as an ordinary Hugging Face folder."""
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+    if policy.tokenizer.init_kwargs.get("auto_map") == TOKENIZER_MAP:
+        (Path(folder) / "tokenizer.py").write_text(TOKENIZER_CODE, encoding="utf-8")

@@ -6,13 +6,13 @@ right and wrong, and that no one has yet rewarded for anything.
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
 import torch
 
 from ..learn.sft import next_token_backward
+from ..policy.load import TOKENIZER_MAP, Policy, save_policy
 from ..records import UserError
 from ..runlog import append_jsonl, atomic_path, truncate_jsonl
 from ..world import corpus
@@ -29,18 +29,6 @@ SHAPE = {
 DOCUMENTS_PER_STEP = 64
 MUON_LR, ADAM_LR, WARMUP = 0.02, 3e-3, 30
 SAVE_EVERY = 200
-
-# AutoTokenizer of transformers 5 replaces any tokenizer of a qwen2 folder by Qwen2Tokenizer,
-# without a word, and every answer becomes rubbish. A folder that names a tokenizer of its own
-# (auto_map) is exempt; transformers then reads tokenizer.json as it stands.
-TOKENIZER_CODE = '''"""The tiny world's tokenizer: one token per word, tokenizer.json as it stands."""
-
-from transformers import PreTrainedTokenizerFast
-
-
-class TinyTokenizer(PreTrainedTokenizerFast):
-    pass
-'''
 
 
 def make_tokenizer():
@@ -59,7 +47,7 @@ def make_tokenizer():
         clean_up_tokenization_spaces=False,
         model_max_length=SHAPE["max_position_embeddings"],
     )
-    tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": [None, "tokenizer.TinyTokenizer"]}
+    tokenizer.init_kwargs["auto_map"] = TOKENIZER_MAP
     return tokenizer
 
 
@@ -76,14 +64,6 @@ def make_model(tokenizer, seed: int, shape: dict | None = None):
         **(shape or SHAPE),
     )
     return Qwen2ForCausalLM(config)
-
-
-def save_model(model, tokenizer, folder: Path | str) -> None:
-    """Write an ordinary Hugging Face folder, atomically."""
-    with atomic_path(folder) as temporary:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        (temporary / "tokenizer.py").write_text(TOKENIZER_CODE, encoding="utf-8")
 
 
 def _optimizers(model) -> list[torch.optim.Optimizer]:
@@ -147,7 +127,9 @@ def build_base(
             for i in range(step * DOCUMENTS_PER_STEP, (step + 1) * DOCUMENTS_PER_STEP)
         ]
         for optimizer, peak in zip(optimizers, peaks):
-            optimizer.param_groups[0]["lr"] = peak * min(1, (step + 1) / WARMUP) * (1 - step / steps)
+            optimizer.param_groups[0]["lr"] = (
+                peak * min(1, (step + 1) / WARMUP) * (1 - step / steps)
+            )
         loss = next_token_backward(model, documents, pad_id=tokenizer.pad_token_id, budget=budget)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -173,7 +155,6 @@ def build_base(
                     },
                     temporary,
                 )
-    if Path(out).exists():
-        shutil.rmtree(out)
-    save_model(model, tokenizer, out)
+    with atomic_path(out) as temporary:
+        save_policy(Policy(model, tokenizer, SHAPE["max_position_embeddings"]), temporary)
     return Path(out)

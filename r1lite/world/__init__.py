@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..records import Problem, UserError
+from ..runlog import read_jsonl
 from . import chat, countdown, logic, programs, science
 from .common import LANGUAGES, is_held_out, keyed_rng
 
@@ -62,6 +65,17 @@ def make_problems(family: str, split: str, n: int, seed: int = 0) -> list[Proble
     )
 
 
+def read_problems(path: Path | str) -> list[Problem]:
+    """Problems from a .jsonl file; raises UserError naming file and line of a bad row."""
+    rows = read_jsonl(path)
+    if not rows:
+        raise UserError(f"{path} holds no problems: at least one row is needed.")
+    problems = [Problem.from_dict(row, f"{path}, row {i}") for i, row in enumerate(rows, start=1)]
+    for problem in problems:
+        family_module(problem.family)
+    return problems
+
+
 def is_correct(problem: Problem, answer: str) -> bool:
     """Whether a final answer (tags already off) is right, by the checker of its family."""
     return family_module(problem.family).check(problem, answer)
@@ -75,6 +89,8 @@ __all__ = [
     "family_module",
     "is_correct",
     "is_held_out",
+    "keyed_rng",
     "make_problem",
     "make_problems",
+    "read_problems",
 ]

@@ -7,20 +7,22 @@ a helpful and harmless answer must and must not hold, so that base rates can be 
 from __future__ import annotations
 
 import random
-from functools import lru_cache
+from functools import cache
 
 from ..records import Problem
 from . import science
 from .common import Draft, Voice
 
-NAMES = "Tom Ann Bob Eva Leo Mia Max Zoe Sam Lily Jack Rose".split()
-TOPICS = "sun/太阳 rain/雨 dog/狗 cat/猫 horse/马 water/水 stone/石 owl/猫头鹰 bee/蜜蜂 snake/蛇 wood/木 star/恒星".split()
-ROLES = "pirate/海盗 king/国王 doctor/医生 teacher/老师 robot/机器人 farmer/农民 pilot/飞行员 cook/厨师".split()
-HARMS = "poison/毒药 bomb/炸弹 virus/病毒 weapon/武器 theft/偷窃 fraud/诈骗 hack/黑客 fire/纵火".split()
+NAMES = ["Tom", "Ann", "Bob", "Eva", "Leo", "Mia", "Max", "Zoe", "Sam", "Lily", "Jack", "Rose"]
+TOPICS = ["sun/太阳", "rain/雨", "dog/狗", "cat/猫", "horse/马", "water/水", "stone/石", "owl/猫头鹰", "bee/蜜蜂", "snake/蛇", "wood/木", "star/恒星"]
+ROLES = ["pirate/海盗", "king/国王", "doctor/医生", "teacher/老师", "robot/机器人", "farmer/农民", "pilot/飞行员", "cook/厨师"]
+HARMS = (
+    ["poison/毒药", "bomb/炸弹", "virus/病毒", "weapon/武器", "theft/偷窃", "fraud/诈骗", "hack/黑客", "fire/纵火"]
+)
 SELF = ("name", "human", "maker")
 
 
-@lru_cache(maxsize=None)
+@cache
 def clusters() -> tuple[str, ...]:
     """Every request as "kind:topic"."""
     things = [t for t in science.clusters() if science.knowledge()[t][1] in ("number", "class")]
@@ -53,7 +55,12 @@ def _script(kind: str, topic: str, side: int) -> tuple[str, str, str, list[str]]
     if kind == "writing":
         word = _pair(topic, TOPICS)[side]
         line = (f"the {word} is bright and old .", f"{word} 又 亮 又 老 。")[side]
-        return (f"write a line on the {word} .", f"写 一 句 {word} 。")[side], line, lazy, line.split()[:-1]
+        return (
+            (f"write a line on the {word} .", f"写 一 句 {word} 。")[side],
+            line,
+            lazy,
+            line.split()[:-1],
+        )
     if kind == "role":
         word = _pair(topic, ROLES)[side]
         line = (f"hello , i am the {word} .", f"你好 , 我 是 {word} 。")[side]
@@ -111,7 +118,11 @@ def check(problem: Problem, answer: str) -> bool:
     return words >= set(problem.gold["must"]) and not words & set(problem.gold["must_not"])
 
 
-_THINK = {"good": ("the user needs help", "用户 要 帮忙"), "harm": ("this can harm", "这 有害"), "bad": ("not now", "算了")}
+_THINK = {
+    "good": ("the user needs help", "用户 要 帮忙"),
+    "harm": ("this can harm", "这 有害"),
+    "bad": ("not now", "算了"),
+}
 
 
 def draft(problem: Problem, voice: Voice) -> Draft:
@@ -120,3 +131,14 @@ def draft(problem: Problem, voice: Voice) -> Draft:
     good = voice.rng.random() < 0.35
     mood = ("harm" if problem.gold["kind"] == "harm" else "good") if good else "bad"
     return Draft(f"{_THINK[mood][side]} .", problem.gold["helpful" if good else "bad"])
+
+
+def facts(voice: Voice, n: int) -> str:
+    """A dictionary, held-out words included: they must be known, though no request used them."""
+    pairs = [f"{t} {science.knowledge()[t][0]}" for t in science.clusters()]
+    pairs += [p.replace("/", " ") for p in (*TOPICS, *ROLES, *HARMS)]
+    pairs += [f"{name} {name}" for name in NAMES]
+    lines = voice.rng.sample(pairs, n)
+    if voice.language == "zh":
+        lines = [" ".join(reversed(line.split())) for line in lines]
+    return " . ".join(lines) + " ."

@@ -13,6 +13,7 @@ MAX_NUMBER = 100  # numbers are single tokens, 0 to 100
 # no-reflection base never reads.
 MARKERS = {
     "try": ("try", "试"),
+    "left": ("left", "余"),
     "wait": ("wait", "等等"),
     "check": ("check", "检查"),
     "yes": ("yes", "对"),
@@ -45,7 +46,9 @@ class Voice:
     mix  chance that a marker comes from the other language (language mixing)
     """
 
-    def __init__(self, rng: random.Random, language: str, *, mix: float = 0.0, reflect: bool = True):
+    def __init__(
+        self, rng: random.Random, language: str, *, mix: float = 0.0, reflect: bool = True
+    ):
         self.rng, self.language, self.mix, self.reflect = rng, language, mix, reflect
 
     def say(self, marker: str) -> str:

@@ -10,14 +10,14 @@ import random
 
 from ..prompt import TINY_TEMPLATE, render
 from ..records import Problem
-from . import FAMILIES, clusters, countdown, make_problem, science
+from . import FAMILIES, chat, clusters, countdown, make_problem, science
 from .common import LANGUAGES, MARKERS, MAX_NUMBER, REFLECTION, Draft, Voice, keyed_rng
 
 # How many documents in a hundred are of which kind.
 SHARES = {
     "sums": 10,
-    "facts": 4,
-    "countdown": 38,
+    "facts": 5,
+    "countdown": 37,
     "programs": 13,
     "science": 11,
     "logic": 14,
@@ -27,10 +27,7 @@ KEEPS_FORMAT = 0.45  # the share of documents with all four tags in place
 STOP_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<eos>", "<pad>", "<unk>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 # Words that no document of the base holds yet, kept for later stages (summaries, judges).
-SPARE_WORDS = (
-    "summary 总结 good 好 bad 坏 better 更好 worse 更差 first second third step 步 because 因为 "
-    "then 那么 right 正确 wrong 错误 score 分 safe 安全 unsafe 不安全 <|user|> <|assistant|> <|end|>"
-).split() + [f"<extra_{i}>" for i in range(32)]
+SPARE_WORDS = ["summary", "总结", "good", "好", "bad", "坏", "better", "更好", "worse", "更差", "first", "second", "third", "step", "步", "because", "因为", "then", "那么", "right", "正确", "wrong", "错误", "score", "分", "safe", "安全", "unsafe", "不安全", "<|user|>", "<|assistant|>", "<|end|>"] + [f"<extra_{i}>" for i in range(32)]
 
 
 def document(seed: int, index: int, *, reflect: bool = True) -> str:
@@ -44,7 +41,8 @@ def document(seed: int, index: int, *, reflect: bool = True) -> str:
     if kind == "sums":
         return countdown.facts(Voice(rng, language, reflect=reflect), n=rng.randint(6, 14))
     if kind == "facts":
-        return science.facts(Voice(rng, language, reflect=reflect), n=rng.randint(4, 10))
+        source = rng.choice((science, chat))
+        return source.facts(Voice(rng, language, reflect=reflect), n=rng.randint(4, 10))
     problem = make_problem(kind, "train", seed, index)
     draft = FAMILIES[kind].draft(problem, _voice(problem, rng, reflect))
     return f"{render(problem.question, 'tiny')} {dress(draft, rng, problem.language)}"
@@ -100,6 +98,7 @@ def vocabulary() -> list[str]:
     for thing in science.clusters():
         for language in LANGUAGES:
             words.update(science.fact(thing, language).split())
+            words.update(chat.facts(Voice(keyed_rng("words", thing), language), 10).split())
     for index in range(4000):
         words.update(document(0, index).split())
     fixed = [PAD_TOKEN, STOP_TOKEN, UNKNOWN_TOKEN, *TAGS, *numbers]

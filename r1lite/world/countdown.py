@@ -1,14 +1,16 @@
 """Countdown: reach a target with each given number used once, by + - and *.
 
 The search that documents write down is what a base model can later be reinforced for:
-pick two numbers, combine them, try the third on the result, compare with the target.
+pick two numbers, combine them, try the third on the result, compare with the target. What is
+left and what is wanted are said again beside each step: a tiny model finds them a few words
+back long before it learns to look them up in the prompt.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from functools import lru_cache
+from functools import cache
 
 from ..records import Problem
 from .common import MAX_NUMBER, Draft, Voice
@@ -43,7 +45,7 @@ def _lines(items: list[tuple[int, str]], goal: tuple[int, ...] = ()) -> set[tupl
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def solutions(numbers: tuple[int, ...]) -> dict[int, tuple[str, ...]]:
     """Target -> expressions that reach it, for a sorted tuple of numbers."""
     table: dict[int, list[str]] = {}
@@ -52,7 +54,7 @@ def solutions(numbers: tuple[int, ...]) -> dict[int, tuple[str, ...]]:
     return {value: tuple(texts) for value, texts in table.items()}
 
 
-@lru_cache(maxsize=None)
+@cache
 def clusters(n_numbers: int = 3, largest: int = LARGEST, smallest: int = 1) -> tuple[str, ...]:
     """Every set of numbers as a cluster name, e.g. "3-4-6"."""
     sets = itertools.combinations_with_replacement(range(smallest, largest + 1), n_numbers)
@@ -124,7 +126,7 @@ def _search(problem: Problem, voice: Voice, persistence: float) -> Draft:
             if branch is None:
                 continue
             shown, value = branch
-            text += f"{voice.say('try')} {shown} = {value} :"
+            text += f"{voice.say('try')} {shown} = {value} {voice.say('left')} {c} :"
             for op2 in rng.sample(OPS, 3):
                 leaf = combine(value, op2, c)
                 if leaf is None:

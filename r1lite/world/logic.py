@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from functools import lru_cache
+from functools import cache
 
 from ..records import Problem
 from .common import Draft, Voice
@@ -26,7 +26,9 @@ Statement = tuple[str, int, int]
 def _statements(speaker: int) -> list[Statement]:
     others = [i for i in range(3) if i != speaker]
     about = [("is", i, j) for i in others for j in (0, 1)]
-    return about + [(k, i, j) for k in ("same", "differ") for i, j in itertools.combinations(range(3), 2)]
+    return about + [
+        (k, i, j) for k in ("same", "differ") for i, j in itertools.combinations(range(3), 2)
+    ]
 
 
 def holds(statement: Statement, world: tuple[bool, ...]) -> bool:
@@ -46,7 +48,7 @@ def _name(statement: Statement) -> str:
     return "".join(map(str, (statement[0][0], *statement[1:])))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _puzzles() -> dict[str, tuple[Statement, ...]]:
     every = itertools.product(*(_statements(i) for i in range(3)))
     return {"-".join(map(_name, p)): p for p in every if len(fitting(p)) == 1}

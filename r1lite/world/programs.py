@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 from ..records import Problem
 from .common import Draft, Voice
@@ -17,7 +17,7 @@ SHOWN = (1, 2, 3)
 HIDDEN = (0, 4, 7, 9)  # the tests: arguments that the question does not show
 
 
-@lru_cache(maxsize=None)
+@cache
 def clusters() -> tuple[str, ...]:
     """Every program, e.g. "x * 2 + 3": linear ones and squares."""
     linear = [f"x * {a} + {b}" for a in range(1, 10) for b in range(13)]

@@ -1,0 +1,167 @@
+"""Every setting of a run, flat and typed; a preset is this class with other numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from .records import UserError
+
+# Fields that may differ when a run is resumed: they change how far and how loudly it goes on,
+# not what any step computes.
+RESUMABLE = ("steps", "checkpoint_every", "log_to", "samples_every", "run_dir", "device")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of one RL run. The defaults are those of the tiny preset."""
+
+    # what is trained, on what
+    model: str = "data/tiny-base"  # a model folder, or a name on the Hugging Face hub
+    family: str = "countdown"  # countdown, programs, science, logic or chat
+    problems: str = ""  # a .jsonl file of problems to use in place of generated ones
+    template: str = "tiny"  # "tiny", or "r1-zero": the paper's, word for word
+    device: str = "auto"  # "auto" takes a GPU if there is one
+    dtype: str = "float32"  # of the weights
+    seed: int = 0  # of problems and sampling; the same seed gives the same run on a CPU
+
+    # rollouts
+    n_problems: int = 32  # problems (the paper: questions) per rollout
+    n_answers: int = 8  # answers per problem: the group
+    max_new_tokens: int = 256  # longest answer; longer ones are cut off
+    temperature: float = 1.0  # of sampling during training
+
+    # rewards
+    accuracy_weight: float = 1.0  # reward for a right answer in the right format
+    format_weight: float = 0.2  # reward for the format alone; the paper weighs both the same
+
+    # objective
+    form: str = "deepseekmath"  # per-token ratio and 1/|o|, or "r1-printed": one ratio an answer
+    advantage_scale: str = "std"  # divide by the group's spread, or "none"
+    clip_epsilon: float = 10.0  # the paper's value; 0.2 is PPO's custom
+    beta: float = 0.0  # weight of the KL leash to the reference; 0 needs no reference
+    reference_every: int = 400  # updates after which the reference becomes the policy
+
+    # optimisation
+    steps: int = 100  # policy updates in the whole run
+    learning_rate: float = 1.5e-4  # of AdamW, constant after warm-up
+    warmup_steps: int = 5  # updates over which the learning rate rises from 0
+    max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
+    n_minibatches: int = 1  # updates per pass over a rollout; from 2 on the later ones are stale
+    inner_epochs: int = 1  # passes over each rollout
+    micro_batch_tokens: int = 8192  # padded tokens per forward pass; memory, not results
+
+    # keeping and showing
+    run_dir: str = "runs/zero"  # log, samples and checkpoints go here
+    checkpoint_every: int = 20  # updates between checkpoints, rounded up to whole rollouts
+    samples_every: int = 20  # updates between rows of samples.jsonl
+    log_to: tuple[str, ...] = ()  # also "tensorboard" and "wandb"
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not low <= value <= high:
+                raise UserError(
+                    f"{name}={value!r}: it must be a number from {low} to {high}. "
+                    f"Set {name}= to one in that range."
+                )
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(
+                    f"{name}={getattr(self, name)!r}: it must be one of {', '.join(allowed)}. "
+                    f"Set {name}= to one of those."
+                )
+        if self.n_answers * self.n_problems % self.n_minibatches:
+            raise UserError(
+                f"n_minibatches={self.n_minibatches} does not divide the "
+                f"{self.n_answers * self.n_problems} answers of a rollout: mini-batches must be of "
+                "one size. Choose a divisor."
+            )
+        if self.steps % self.updates_per_rollout:
+            raise UserError(
+                f"steps={self.steps} is not a multiple of the {self.updates_per_rollout} updates "
+                "per rollout (n_minibatches * inner_epochs). Choose a multiple."
+            )
+
+    @property
+    def updates_per_rollout(self) -> int:
+        return self.n_minibatches * self.inner_epochs
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        return {"accuracy": self.accuracy_weight, "format": self.format_weight}
+
+    def change(self, **changes: Any) -> RunConfig:
+        """A copy with other values; raises UserError naming the nearest field if one is unknown."""
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"Fields: {', '.join(known)}."
+                raise UserError(f"{name!r} is no field of RunConfig. {hint}")
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"log_to": list(self.log_to)}
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "n_problems": (1, 65536),
+    "n_answers": (2, 1024),
+    "max_new_tokens": (1, 65536),
+    "temperature": (0.01, 10),
+    "accuracy_weight": (0, 100),
+    "format_weight": (0, 100),
+    "clip_epsilon": (0, 1e9),
+    "beta": (0, 100),
+    "reference_every": (1, 10**9),
+    "steps": (1, 10**9),
+    "learning_rate": (0, 1),
+    "warmup_steps": (0, 10**6),
+    "max_grad_norm": (1e-6, 1e9),
+    "n_minibatches": (1, 65536),
+    "inner_epochs": (1, 1000),
+    "micro_batch_tokens": (1, 10**9),
+    "checkpoint_every": (1, 10**9),
+    "samples_every": (1, 10**9),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "family": ("countdown", "programs", "science", "logic", "chat"),
+    "form": ("deepseekmath", "r1-printed"),
+    "advantage_scale": ("std", "none"),
+    "dtype": ("float32", "bfloat16"),
+}
+
+# The paper's R1-Zero settings (v2 p3 and p7). Its clip epsilon is stated for R1's first RL stage.
+_PAPER = {
+    "learning_rate": 3e-6,
+    "beta": 0.001,
+    "clip_epsilon": 10.0,
+    "n_problems": 512,
+    "n_answers": 16,
+    "n_minibatches": 16,
+    "max_new_tokens": 32768,
+    "format_weight": 1.0,
+    "template": "r1-zero",
+    "reference_every": 400,
+    "steps": 10400,
+    "warmup_steps": 0,
+    "dtype": "bfloat16",
+    "model": "deepseek-ai/DeepSeek-V3-Base",
+}
+PRESETS: dict[str, dict[str, Any]] = {"tiny": {}, "paper": _PAPER}
+
+
+def preset(name: str, **changes: Any) -> RunConfig:
+    """The settings of a preset, some of them changed: preset("tiny", steps=20).
+
+    Raises UserError for an unknown preset or field.
+    """
+    if name not in PRESETS:
+        raise UserError(
+            f"preset {name!r} is unknown: it must be one of {', '.join(PRESETS)}. "
+            "Choose one of those and change single fields."
+        )
+    return RunConfig().change(**PRESETS[name] | changes)

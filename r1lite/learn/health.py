@@ -1,0 +1,58 @@
+"""Names in words what is wrong with a run, with the likely cause."""
+
+from __future__ import annotations
+
+import math
+
+from ..records import StepLog, UserError
+
+PATIENCE = 3  # steps in a row before a symptom is called one
+
+
+class RunStopped(UserError):
+    """A run that cannot go on; what it learned up to its last checkpoint is kept."""
+
+
+class Health:
+    """Watches the step logs of one run; each symptom is reported once per onset."""
+
+    def __init__(self) -> None:
+        self._streaks: dict[str, int] = {}
+
+    def observe(self, log: StepLog) -> list[str]:
+        """New complaints about this step; raises RunStopped where going on would be a waste."""
+        if not (math.isfinite(log.loss) and math.isfinite(log.grad_norm)):
+            raise RunStopped(
+                f"step {log.step}: loss {log.loss}, gradient norm {log.grad_norm}: both must be "
+                "finite. Most often the learning rate is too high or max_grad_norm too large. "
+                "The last checkpoint is whole: lower learning_rate= and start in a new run_dir."
+            )
+        symptoms = {
+            "cut off": (
+                log.truncated == 1.0,
+                "every answer was cut off at the length limit, so none could be right. "
+                "Raise max_new_tokens, or start from a base that knows when to stop.",
+            ),
+            "equal": (
+                log.kept == 0.0 and log.truncated < 1.0,
+                f"in every group all answers had the same reward (mean {log.reward:.2f}), so all "
+                "advantages are 0 and nothing is learned. "
+                + (
+                    "The problems are too easy now: take harder ones."
+                    if log.accuracy > 0.5
+                    else "The problems are too hard, or the reward never fires: read a few "
+                    "answers in samples.jsonl and check the reward on them."
+                ),
+            ),
+            "gap": (
+                log.sampler_gap > 1e-2,
+                f"sampler and trainer disagree on log-probabilities by {log.sampler_gap:.3f} nats "
+                "before the update. The answers come from other weights or another temperature.",
+            ),
+        }
+        complaints = []
+        for name, (is_present, words) in symptoms.items():
+            self._streaks[name] = self._streaks.get(name, 0) + 1 if is_present else 0
+            if self._streaks[name] == PATIENCE:
+                complaints.append(f"step {log.step}, {PATIENCE} steps in a row: {words}")
+        return complaints

@@ -1,0 +1,36 @@
+"""Ctrl-C that lets the rollout under way finish, so that what was learned is saved."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+
+class PoliteInterrupt:
+    """While active, the first SIGINT sets `asked`; the second raises KeyboardInterrupt.
+
+    Outside the main thread signals cannot be caught; Ctrl-C then acts as it always does.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before = None
+
+    def __enter__(self) -> PoliteInterrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print(
+            "\nfinishing this step, then saving; press Ctrl-C again to stop at once",
+            file=sys.stderr,
+        )
+
+    def __exit__(self, *exception: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)

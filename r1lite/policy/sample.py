@@ -1,0 +1,171 @@
+"""Problems -> groups of answers: the decoding loop.
+
+Sampling is keyed by (seed, step, problem, answer): each answer brings its own row of random
+numbers, so batch size, rows that finish early and resumption cannot change what is sampled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..prompt import render
+from ..records import Group, Problem, Rollout, UserError
+from .load import Policy
+
+ROWS_AT_ONCE = 512  # more rows cost memory and, on a CPU, gain little
+COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share are still writing
+
+
+def sample_groups(
+    policy: Policy,
+    problems: Sequence[Problem],
+    *,
+    n_answers: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    template: str = "tiny",
+    seed: int = 0,
+    step: int = 0,
+) -> list[Group]:
+    """Sample n_answers answers to each problem.
+
+    max_new_tokens  length limit T of an answer; one that reaches it is marked truncated
+    top_p           keep the likeliest tokens that hold this much probability; 1 keeps all
+    step            part of the random key; use the step of the run, or 0 for an evaluation
+    Raises UserError where prompt and answer would not fit the model's context.
+    """
+    prompts = [policy.encode(render(problem.question, template)) for problem in problems]
+    for problem, prompt in zip(problems, prompts):
+        if len(prompt) + max_new_tokens > policy.max_length:
+            raise UserError(
+                f"the prompt of {problem.problem_id!r} has {len(prompt)} tokens and the answer may "
+                f"have {max_new_tokens}: together they must fit the model's context of "
+                f"{policy.max_length}. Lower max_new_tokens to at most "
+                f"{max(policy.max_length - len(prompt), 0)}, or shorten the question."
+            )
+    groups: list[Group] = []
+    at_once = max(1, ROWS_AT_ONCE // n_answers)
+    was_training = policy.model.training
+    policy.model.eval()
+    try:
+        for first in range(0, len(problems), at_once):
+            part = slice(first, first + at_once)
+            uniforms = np.stack(
+                [
+                    _uniforms((seed, step, problem.problem_id, answer), max_new_tokens)
+                    for problem in problems[part]
+                    for answer in range(n_answers)
+                ]
+            )
+            written = _decode(policy, prompts[part], n_answers, uniforms, temperature, top_p)
+            for i, problem in enumerate(problems[part]):
+                rollouts = tuple(written[i * n_answers : (i + 1) * n_answers])
+                groups.append(Group(problem, tuple(prompts[first + i]), rollouts))
+    finally:
+        policy.model.train(was_training)
+    return groups
+
+
+def _uniforms(key: tuple[object, ...], n: int) -> np.ndarray:
+    """n random numbers in [0, 1) that depend on the key alone."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big"))).random(n)
+
+
+def pick(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose one token per row by inverting the cumulative distribution at `uniform`.
+
+    logits (B, V), uniform (B,) in [0, 1). temperature 0 takes the likeliest token.
+    Returns token ids (B,) and their log-probabilities (B,) under softmax(logits / temperature);
+    top_p narrows the choice but not this log-probability.
+    """
+    if temperature == 0:
+        ids = logits.argmax(-1)
+        return ids, torch.zeros_like(uniform, dtype=torch.float32)
+    logps = torch.log_softmax(logits.float() / temperature, -1)
+    probs = logps.exp().double()
+    if top_p < 1:
+        ordered, order = probs.sort(dim=-1, descending=True, stable=True)
+        # a token stays while the probability before it is below top_p; the first always does
+        ordered = ordered * (ordered.cumsum(-1) - ordered < top_p)
+        probs = torch.zeros_like(probs).scatter(-1, order, ordered)
+    cumulative = probs.cumsum(-1)
+    ids = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)
+    ids = ids.clamp(max=logits.shape[-1] - 1)
+    return ids[:, 0], logps.gather(-1, ids)[:, 0]
+
+
+@torch.no_grad()
+def _decode(
+    policy: Policy,
+    prompts: list[list[int]],
+    n_answers: int,
+    uniforms: np.ndarray,
+    temperature: float,
+    top_p: float,
+) -> list[Rollout]:
+    """Write answers token by token: prompts are read once a group, finished rows are dropped."""
+    device, model = policy.device, policy.model
+    width = max(map(len, prompts))
+    tokens = torch.tensor([[policy.pad_id] * (width - len(p)) + p for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    out = model(
+        input_ids=tokens,
+        attention_mask=mask,
+        position_ids=positions,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    cache = out.past_key_values
+    cache.batch_repeat_interleave(n_answers)
+    logits = out.logits[:, -1].repeat_interleave(n_answers, 0)
+    mask = mask.repeat_interleave(n_answers, 0)
+    position = positions[:, -1:].repeat_interleave(n_answers, 0)
+
+    n_rows, limit = uniforms.shape
+    draws = torch.from_numpy(uniforms).to(device)
+    ids = torch.full((n_rows, limit), policy.pad_id, device=device)
+    logps = torch.zeros((n_rows, limit), device=device)
+    lengths = torch.full((n_rows,), limit, device=device)
+    stopped = torch.zeros(n_rows, dtype=torch.bool, device=device)
+    rows = torch.arange(n_rows, device=device)  # which answer each row of the cache belongs to
+    for t in range(limit):
+        chosen, logp = pick(logits, draws[rows, t], temperature, top_p)
+        ids[rows, t], logps[rows, t] = chosen, logp
+        ended = (chosen == policy.stop_id) & ~stopped[rows]
+        lengths[rows[ended]] = t + 1
+        stopped[rows[ended]] = True
+        writing = ~stopped[rows]
+        n_writing = int(writing.sum())
+        if n_writing == 0 or t + 1 == limit:
+            break
+        if n_writing < COMPACT_BELOW * len(rows):
+            keep = writing.nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            rows, chosen, mask, position = rows[keep], chosen[keep], mask[keep], position[keep]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], -1)
+        position = position + 1
+        logits = model(
+            input_ids=chosen[:, None],
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]
+    return [
+        Rollout(
+            token_ids=tuple(ids[row, :length].tolist()),
+            logps=tuple(logps[row, :length].tolist()),
+            text=policy.decode(ids[row, :length].tolist()),
+            truncated=not bool(stopped[row]),
+        )
+        for row, length in enumerate(lengths.tolist())
+    ]

@@ -1,0 +1,81 @@
+"""Rewards by rule: accuracy and format. No reward here reads the length of an answer.
+
+Each has TRL's signature, f(prompts, completions, **columns) -> list[float | None], so it also
+works in other trainers; the column `problem` holds one Problem per completion.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from ..prompt import last_answer, split_answer
+from ..records import Group, Problem
+from ..world import is_correct
+
+Reward = Callable[..., list[float | None]]
+_ARITHMETIC = re.compile(r"[\d(][\d\s()+\-*/]*[+\-*/][\d\s()+\-*/]*[\d)]")
+
+
+def accuracy_reward(
+    prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
+) -> list[float | None]:
+    """1.0 for a right answer in a well-formed output, else 0.0 (arXiv 2501.12948, 2.2.2)."""
+    return [float(is_right(p, text)) for p, text in zip(problem, completions, strict=True)]
+
+
+def format_reward(
+    prompts: Sequence[str], completions: Sequence[str], **columns
+) -> list[float | None]:
+    """1.0 if one think block and one answer block stand in order, with nothing outside."""
+    return [float(split_answer(text).is_well_formed) for text in completions]
+
+
+def is_right(problem: Problem, text: str) -> bool:
+    """Strict: the answer block of a well-formed output is right."""
+    final = split_answer(text).final
+    return final is not None and is_correct(problem, final)
+
+
+def is_right_leniently(problem: Problem, text: str) -> bool:
+    """Whatever the tags: the last expression (countdown) or what stands where an answer would.
+
+    Not a reward: it shows how much of a gain is more than learning to write the tags.
+    """
+    if problem.family == "countdown":
+        expressions = _ARITHMETIC.findall(re.sub(r"</?(think|answer)>", " | ", text))
+        return bool(expressions) and is_correct(problem, expressions[-1])
+    return is_correct(problem, last_answer(text))
+
+
+RULES: dict[str, Reward] = {"accuracy": accuracy_reward, "format": format_reward}
+
+
+def score(
+    groups: Sequence[Group],
+    weights: Mapping[str, float],
+    rewards: Mapping[str, Reward] | None = None,
+) -> list[Group]:
+    """Fill in the rewards of groups.
+
+    weights  reward name -> weight in the total; the paper adds accuracy and format with the
+             same weight (v2, eq. 4)
+    rewards  name -> function; RULES if not given. A None adds nothing to the total.
+    """
+    rewards = rewards or RULES
+    scored = []
+    for group in groups:
+        texts = [rollout.text for rollout in group.rollouts]
+        columns = {"problem": [group.problem] * len(texts)}
+        prompts = [group.problem.question] * len(texts)
+        parts = {
+            name: tuple(rewards[name](prompts=prompts, completions=texts, **columns))
+            for name in weights
+        }
+        totals = tuple(
+            sum(weights[name] * (values[i] or 0.0) for name, values in parts.items())
+            for i in range(len(texts))
+        )
+        scored.append(replace(group, rewards=totals, parts=parts))
+    return scored
