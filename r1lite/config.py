@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .records import UserError
@@ -165,3 +167,9 @@ def preset(name: str, **changes: Any) -> RunConfig:
             "Choose one of those and change single fields."
         )
     return RunConfig().change(**PRESETS[name] | changes)
+
+
+def field_help() -> dict[str, str]:
+    """Field name -> the sentence beside it above; --help prints these, so they cannot drift."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    return dict(re.findall(r"^    (\w+): [\w\[\], .]+ = .*?  # (.+)$", source, re.MULTILINE))

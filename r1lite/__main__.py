@@ -1,0 +1,138 @@
+"""The command line: python -m r1lite <verb>; `--help` on each verb lists its settings."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from .config import PRESETS, RunConfig, field_help, preset
+from .records import UserError
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="tiny", help=f"one of {', '.join(PRESETS)}")
+    helps = field_help()
+    for field in dataclasses.fields(RunConfig):
+        flag, kind = f"--{field.name.replace('_', '-')}", type(field.default)
+        if kind is tuple:
+            parser.add_argument(flag, nargs="*", default=None, help=helps[field.name])
+        else:
+            parser.add_argument(
+                flag, type=kind, default=None, help=f"{helps[field.name]} (tiny: {field.default})"
+            )
+
+
+def _config(args: argparse.Namespace) -> RunConfig:
+    given = {f.name: getattr(args, f.name) for f in dataclasses.fields(RunConfig)}
+    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
+    return preset(args.preset, **changes)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from .lab.report import run_miniature
+
+    run_miniature(Path(args.run_dir), steps=args.steps)
+
+
+def _zero(args: argparse.Namespace) -> None:
+    from .learn import train
+
+    result = train(_config(args))
+    print(f"log, samples and model: {result.run_dir}")
+
+
+def _base(args: argparse.Namespace) -> None:
+    from .stages.base import build_base
+
+    name = "tiny-base" + ("-no-reflection" if args.no_reflection else "")
+    out = args.out or f"data/{name}"
+    work = f"runs/{name}-seed{args.seed}"
+    build_base(out, steps=args.steps, seed=args.seed, reflect=not args.no_reflection, work=work)
+    print(f"base written to {out}; check it with: python -m r1lite gate --model {out}")
+
+
+def _gate(args: argparse.Namespace) -> None:
+    from .stages.gate import run_gate
+
+    figures = run_gate(args.model, work=args.work)
+    print(json.dumps({"search": figures["search"], "verdicts": figures["verdicts"]}, indent=1))
+    if not all(figures["verdicts"].values()):
+        raise UserError("the gate is closed: the lines that are false above have to hold first.")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from .policy import load_policy
+    from .stages.zero import held_out, measure
+
+    cfg = _config(args)
+    policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
+    report = measure(policy, cfg, held_out(cfg.family, args.n_held_out), k=args.k)
+    print(json.dumps(report.as_dict(), indent=1))
+
+
+def _record(args: argparse.Namespace) -> None:
+    from .lab.report import redraw
+    from .stages.record import names, record
+
+    for name in args.names or names():
+        record(name)
+    redraw()
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs with their settings."""
+    top = argparse.ArgumentParser(prog="python -m r1lite", description=__doc__.splitlines()[0])
+    verbs = top.add_subparsers(dest="verb", required=True)
+
+    run = verbs.add_parser("run", help="the main job: R1-Zero in miniature, table and figure")
+    run.add_argument("--run-dir", default="runs/miniature", help="resumed if it exists")
+    run.add_argument("--steps", type=int, default=25, help="RL steps")
+    run.set_defaults(do=_run)
+
+    zero = verbs.add_parser("zero", help="pure RL on a base; resumes if run_dir holds a checkpoint")
+    _add_config(zero)
+    zero.set_defaults(do=_zero)
+
+    base = verbs.add_parser("base", help="make the tiny base from a seed (about 15 minutes)")
+    base.add_argument("--steps", type=int, default=3000, help="of 64 documents each")
+    base.add_argument("--seed", type=int, default=0)
+    base.add_argument("--out", default="", help="folder; data/tiny-base if not given")
+    base.add_argument("--no-reflection", action="store_true", help="leave out reflection markers")
+    base.set_defaults(do=_base)
+
+    gate = verbs.add_parser("gate", help="measure whether a base is fit for RL in every family")
+    gate.add_argument("--model", default="data/tiny-base")
+    gate.add_argument("--work", default="runs/gate", help="resumed if it exists")
+    gate.set_defaults(do=_gate)
+
+    evaluate = verbs.add_parser("evaluate", help="pass@1 and more on held-out problems")
+    _add_config(evaluate)
+    evaluate.add_argument("--n-held-out", type=int, default=80, help="held-out problems")
+    evaluate.add_argument("-k", type=int, default=16, help="samples a problem")
+    evaluate.set_defaults(do=_evaluate)
+
+    record = verbs.add_parser("record", help="run or resume the recorded runs, redraw the README")
+    record.add_argument("names", nargs="*", help="all if none is given")
+    record.set_defaults(do=_record)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; a UserError becomes one line on stderr and exit status 2."""
+    args = parser().parse_args(argv)
+    try:
+        args.do(args)
+    except UserError as error:
+        print(f"r1lite: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("r1lite: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

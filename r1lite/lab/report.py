@@ -1,0 +1,124 @@
+"""Tables and figures made from run logs, never typed: `make run`'s ending and the README's middle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from ..config import preset
+from ..runlog import atomic_path, read_jsonl
+from ..stages.record import RECORDED, load_recorded
+from ..stages.zero import run_zero
+
+README = Path("README.md")
+START, END = "<!-- recorded:start -->", "<!-- recorded:end -->"
+# What the paper reports for R1-Zero: (row, first, last, where it stands)
+PAPER = {
+    "pass_at_1": ("15.6 %", "77.9 %", "AIME 2024 pass@1, v2 p4 (v1: 71.0 %)"),
+    "mean_tokens": ("about 560", "about 9,600", "length on training problems, v1 Fig. 3, to step 8.4k"),
+}
+ROWS = (
+    ("pass_at_1", "pass@1, strict", "{:.1%}"),
+    ("pass_at_1_lenient", "accuracy with tags ignored", "{:.1%}"),
+    ("format", "in the format", "{:.1%}"),
+    ("mean_tokens", "tokens per answer", "{:.0f}"),
+    ("reflection_per_answer", "reflection words per answer", "{:.2f}"),
+    ("reflection_per_1k_tokens", "reflection words per 1,000 tokens", "{:.1f}"),
+)
+
+
+def comparison_table(evaluations: list[dict[str, Any]]) -> str:
+    """Markdown: the paper beside the mean over runs (and their range, if there are several)."""
+    lines = ["| | paper: start | paper: end | here: base | here: after RL |", "|---|---|---|---|---|"]
+    for key, label, form in ROWS:
+        first, last, _ = PAPER.get(key, ("not stated", "not stated", ""))
+        cells = []
+        for when in ("base", "final"):
+            values = [run[when][key] for run in evaluations]
+            cell = form.format(mean(values))
+            if len(values) > 1 and when == "final":
+                cell += f" ({form.format(min(values))} to {form.format(max(values))})"
+            cells.append(cell)
+        lines.append(f"| {label} | {first} | {last} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def curve_figure(runs: list[tuple[str, list[dict], list[dict]]], path: Path) -> None:
+    """Draw (name, metrics rows, evaluation rows) of each run: accuracy, format, length."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True)
+    for name, metrics, evals in runs:
+        steps = [row["step"] for row in metrics]
+        marks = [row["step"] for row in evals]
+        (line,) = axes[0].plot(marks, [r["pass_at_1"] for r in evals], marker="o", label=name)
+        low = [r["pass_at_1"] - r["interval"] for r in evals]
+        high = [r["pass_at_1"] + r["interval"] for r in evals]
+        axes[0].fill_between(marks, low, high, color=line.get_color(), alpha=0.15, lw=0)
+        axes[1].plot(steps, [row["format"] for row in metrics], color=line.get_color())
+        axes[2].plot(marks, [r["mean_tokens"] for r in evals], marker="o", color=line.get_color())
+    base = mean(evals[0]["pass_at_1"] for _, _, evals in runs)
+    axes[0].axhline(base, color="grey", ls=":", label="base")
+    axes[0].set(title="held-out pass@1 (strict)", ylim=(0, 1))
+    axes[1].set(title="share in the format, while training", ylim=(0, 1.02))
+    axes[2].set(title="tokens per answer, same held-out problems", ylim=(0, None))
+    axes[0].legend(frameon=False, fontsize=8)
+    for axis in axes:
+        axis.set_xlabel("policy update")
+        axis.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)
+
+
+def run_miniature(run_dir: Path, steps: int = 25) -> None:
+    """R1-Zero on countdown in a few minutes: trains, resumes if it was stopped, shows what came of it."""
+    cfg = preset("tiny", steps=steps, run_dir=str(run_dir), checkpoint_every=5)
+    print(
+        f"R1-Zero in miniature: {steps} steps of {cfg.n_problems} countdown problems x "
+        f"{cfg.n_answers} answers,\nrewarded by rule alone. Ctrl-C keeps what was learned; "
+        "the same command goes on.\n",
+        flush=True,
+    )
+    result, summary = run_zero(cfg, eval_every=steps, n_problems=40, k=8)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    metrics, evals = read_jsonl(run_dir / "metrics.jsonl"), read_jsonl(run_dir / "evals.jsonl")
+    curve_figure([("this run", metrics, evals)], run_dir / "curve.png")
+    print("\n" + comparison_table([summary["eval"]]))
+    gain = evals[-1]["pass_at_1"] - evals[0]["pass_at_1"]
+    print(
+        f"\nheld-out pass@1 moved by {gain:+.3f} (95 % interval of each end: "
+        f"+-{evals[0]['interval']:.3f} and +-{evals[-1]['interval']:.3f}).\n"
+        f"figure: {run_dir / 'curve.png'}   answers: {run_dir / 'samples.jsonl'}\n"
+        "next: make lab"
+    )
+
+
+def redraw() -> None:
+    """Rewrite the README's figure and table from data/recorded/."""
+    runs = load_recorded("zero_countdown")
+    if not runs:
+        return
+    path = RECORDED / "zero_countdown.png"
+    curves = [(f"seed {run['run']['seed']}", run["metrics"], run["evals"]) for run in runs]
+    curve_figure(curves, path)
+    first = runs[0]["run"]
+    final = first["eval"]["final"]
+    caption = (
+        f"{first['config']['steps']} policy updates on countdown, {len(runs)} seed(s); "
+        f"{final['n_problems']} held-out problems, {final['k']} samples each, T 0.6, top-p 0.95; "
+        f"{first['hardware']}, torch {first['versions']['torch']}. Range over seeds in brackets. "
+        f"Paper: {PAPER['pass_at_1'][2]}; {PAPER['mean_tokens'][2]}."
+    )
+    table = comparison_table([run["run"]["eval"] for run in runs])
+    block = f"{START}\n![R1-Zero on countdown]({path.as_posix()})\n\n{table}\n\n{caption}\n{END}"
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(START)
+    after = rest.split(END)[1]
+    with atomic_path(README) as temporary:
+        temporary.write_text(before + block + after, encoding="utf-8")
