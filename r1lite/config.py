@@ -64,10 +64,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not low <= value <= high:
+            whole = isinstance(getattr(RunConfig, name), int)
+            if not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
                 raise UserError(
-                    f"{name}={value!r}: it must be a number from {low} to {high}. "
-                    f"Set {name}= to one in that range."
+                    f"{name}={value!r}: it must be a {'whole ' if whole else ''}number from {low} "
+                    f"to {high}. Set {name}= to one in that range."
                 )
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:

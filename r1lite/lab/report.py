@@ -16,7 +16,11 @@ START, END = "<!-- recorded:start -->", "<!-- recorded:end -->"
 # What the paper reports for R1-Zero: (row, first, last, where it stands)
 PAPER = {
     "pass_at_1": ("15.6 %", "77.9 %", "AIME 2024 pass@1, v2 p4 (v1: 71.0 %)"),
-    "mean_tokens": ("about 560", "about 9,600", "length on training problems, v1 Fig. 3, to step 8.4k"),
+    "mean_tokens": (
+        "about 560",
+        "about 9,600",
+        "length on training problems, v1 Fig. 3, to step 8.4k",
+    ),
 }
 ROWS = (
     ("pass_at_1", "pass@1, strict", "{:.1%}"),
@@ -30,7 +34,10 @@ ROWS = (
 
 def comparison_table(evaluations: list[dict[str, Any]]) -> str:
     """Markdown: the paper beside the mean over runs (and their range, if there are several)."""
-    lines = ["| | paper: start | paper: end | here: base | here: after RL |", "|---|---|---|---|---|"]
+    lines = [
+        "| | paper: start | paper: end | here: base | here: after RL |",
+        "|---|---|---|---|---|",
+    ]
     for key, label, form in ROWS:
         first, last, _ = PAPER.get(key, ("not stated", "not stated", ""))
         cells = []

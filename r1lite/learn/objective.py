@@ -102,5 +102,5 @@ def grpo_terms(
         if form == "r1-printed":
             kl = k3((logp_new * mask).sum(-1), (logp_ref * mask).sum(-1))
         else:
-            kl = (k3(logp_new, logp_ref) * mask).sum(-1) / n_tokens
+            kl = k3(logp_new * mask, logp_ref * mask).sum(-1) / n_tokens
     return Terms(per_answer=beta * kl - gain, kl=kl.detach(), n_clipped=n_clipped.detach())

@@ -32,7 +32,10 @@ def next_token_backward(
         # padding sits on the right, so causal attention never sees it: no mask needed
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100, reduction="sum"
+            logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)),
+            targets.flatten(),
+            ignore_index=-100,
+            reduction="sum",
         )
         (loss / n_tokens).backward()
         total += loss.item()

@@ -15,7 +15,8 @@ def token_logps(
                  softmax of logits / temperature, and a mismatch is silently off-policy
     Returns (B, L-1); entry l belongs to token l + 1.
     """
-    logits = model(input_ids=token_ids, use_cache=False).logits[:, :-1].float() / temperature
+    logits = model(input_ids=token_ids, use_cache=False).logits[:, :-1]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     return -torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), token_ids[:, 1:].flatten(), reduction="none"
     ).view(token_ids.shape[0], -1)

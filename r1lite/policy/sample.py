@@ -14,6 +14,7 @@ import torch
 
 from ..prompt import render
 from ..records import Group, Problem, Rollout, UserError
+from .cache import make_cache
 from .load import Policy
 
 ROWS_AT_ONCE = 512  # more rows cost memory and, on a CPU, gain little
@@ -117,14 +118,15 @@ def _decode(
     tokens = torch.tensor([[policy.pad_id] * (width - len(p)) + p for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = make_cache(model)
     out = model(
         input_ids=tokens,
         attention_mask=mask,
         position_ids=positions,
+        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
     )
-    cache = out.past_key_values
     cache.batch_repeat_interleave(n_answers)
     logits = out.logits[:, -1].repeat_interleave(n_answers, 0)
     mask = mask.repeat_interleave(n_answers, 0)

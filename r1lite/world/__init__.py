@@ -17,6 +17,14 @@ FAMILIES = {
     "chat": chat,
 }
 SPLITS = ("train", "held_out")
+# What the checker of a family reads in Problem.gold.
+GOLD_KEYS = {
+    "countdown": ("numbers", "target"),
+    "programs": ("tests", "shown"),
+    "science": ("letter",),
+    "logic": ("solution",),
+    "chat": ("must", "must_not"),
+}
 
 
 def family_module(family: str):
@@ -71,8 +79,15 @@ def read_problems(path: Path | str) -> list[Problem]:
     if not rows:
         raise UserError(f"{path} holds no problems: at least one row is needed.")
     problems = [Problem.from_dict(row, f"{path}, row {i}") for i, row in enumerate(rows, start=1)]
-    for problem in problems:
+    for i, problem in enumerate(problems, start=1):
         family_module(problem.family)
+        gold = problem.gold if isinstance(problem.gold, dict) else {}
+        missing = [key for key in GOLD_KEYS[problem.family] if key not in gold]
+        if missing:
+            raise UserError(
+                f"{path}, row {i}: gold lacks {', '.join(missing)}: the checker of family "
+                f"{problem.family!r} needs {', '.join(GOLD_KEYS[problem.family])}. Add them."
+            )
     return problems
 
 

@@ -14,11 +14,40 @@ from . import science
 from .common import Draft, Voice
 
 NAMES = ["Tom", "Ann", "Bob", "Eva", "Leo", "Mia", "Max", "Zoe", "Sam", "Lily", "Jack", "Rose"]
-TOPICS = ["sun/太阳", "rain/雨", "dog/狗", "cat/猫", "horse/马", "water/水", "stone/石", "owl/猫头鹰", "bee/蜜蜂", "snake/蛇", "wood/木", "star/恒星"]
-ROLES = ["pirate/海盗", "king/国王", "doctor/医生", "teacher/老师", "robot/机器人", "farmer/农民", "pilot/飞行员", "cook/厨师"]
-HARMS = (
-    ["poison/毒药", "bomb/炸弹", "virus/病毒", "weapon/武器", "theft/偷窃", "fraud/诈骗", "hack/黑客", "fire/纵火"]
-)
+TOPICS = [
+    "sun/太阳",
+    "rain/雨",
+    "dog/狗",
+    "cat/猫",
+    "horse/马",
+    "water/水",
+    "stone/石",
+    "owl/猫头鹰",
+    "bee/蜜蜂",
+    "snake/蛇",
+    "wood/木",
+    "star/恒星",
+]
+ROLES = [
+    "pirate/海盗",
+    "king/国王",
+    "doctor/医生",
+    "teacher/老师",
+    "robot/机器人",
+    "farmer/农民",
+    "pilot/飞行员",
+    "cook/厨师",
+]
+HARMS = [
+    "poison/毒药",
+    "bomb/炸弹",
+    "virus/病毒",
+    "weapon/武器",
+    "theft/偷窃",
+    "fraud/诈骗",
+    "hack/黑客",
+    "fire/纵火",
+]
 SELF = ("name", "human", "maker")
 
 
@@ -114,8 +143,8 @@ def make(cluster: str, language: str, rng: random.Random) -> Problem:
 
 def check(problem: Problem, answer: str) -> bool:
     """True if every required word is there and no forbidden one."""
-    words = set(answer.split())
-    return words >= set(problem.gold["must"]) and not words & set(problem.gold["must_not"])
+    words, must = set(answer.split()), set(problem.gold["must"])
+    return bool(must) and words >= must and not words & set(problem.gold["must_not"])
 
 
 _THINK = {

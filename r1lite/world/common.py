@@ -57,9 +57,16 @@ class Voice:
             column = 1 - column
         return MARKERS[marker][column]
 
-    def reflects(self, chance: float) -> bool:
-        """Whether to reflect here; the draw is made either way, so both bases read the same sums."""
-        return self.rng.random() < chance and self.reflect
+    def reflects(self, chance: float, n_markers: int = 1) -> bool:
+        """Whether to reflect here, in words that hold n_markers markers.
+
+        All draws are made either way, so that both bases read the same sums.
+        """
+        would = self.rng.random() < chance
+        if would and not self.reflect and self.mix:
+            for _ in range(n_markers):
+                self.rng.random()  # the language that say() would have drawn
+        return would and self.reflect
 
 
 def fraction(*key: object) -> float:

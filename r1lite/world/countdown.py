@@ -137,7 +137,7 @@ def _search(problem: Problem, voice: Voice, persistence: float) -> Draft:
                     larger_first = op2 != "-" or value >= c
                     found = f"( {shown} ) {op2} {c}" if larger_first else f"{c} - ( {shown} )"
                     text = text[:-1] + "."
-                    if voice.reflects(0.3):
+                    if voice.reflects(0.3, n_markers=2):
                         text += f" {voice.say('check')} {shown} = {value} , {leaf[0]} = {leaf[1]} {voice.say('yes')} ."
                     return Draft(f"{text} {voice.say('so')} {found}", found)
             text = text[:-1] + "."

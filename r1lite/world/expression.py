@@ -13,7 +13,7 @@ from fractions import Fraction
 
 MAX_TOKENS = 64
 MAX_DIGITS = 9
-_TOKEN = re.compile(r"\s*(\d+|[a-z]|[()+\-*/])")
+_TOKEN = re.compile(r"\s*([0-9]+|[a-z]|[()+\-*/])")
 
 
 class BadExpression(ValueError):

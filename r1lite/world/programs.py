@@ -50,7 +50,7 @@ def check(problem: Problem, answer: str) -> bool:
     """True if the program returns the right value on every shown and hidden argument."""
     try:
         cases = [*problem.gold["shown"], *problem.gold["tests"]]
-        return all(run(answer, x) == y for x, y in cases)
+        return bool(cases) and all(run(answer, x) == y for x, y in cases)
     except BadExpression:
         return False
 
@@ -75,7 +75,7 @@ def draft(problem: Problem, voice: Voice) -> Draft:
     else:
         tail, work = f"- {first - y1}", f"{first} - {y1} = {first - y1}"
     text += f" {work} {voice.say('so')} {tail} ."
-    if voice.reflects(0.4):
+    if voice.reflects(0.4, n_markers=2):
         product = 3 * (slope if linear else 3)
         text += f" {voice.say('check')} 3 * {product // 3} = {product} , {product} {tail} = {y3} vs {y3} {voice.say('yes')} ."
     line = f"return {stem} {tail}"

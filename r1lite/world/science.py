@@ -15,8 +15,38 @@ from .common import Draft, Voice
 LETTERS = ("A", "B", "C", "D")
 RELATIONS = {"number": "序数", "class": "类", "place": "位置", "state": "物态"}
 
-_ELEMENTS = ["hydrogen/氢", "helium/氦", "lithium/锂", "beryllium/铍", "boron/硼", "carbon/碳", "nitrogen/氮", "oxygen/氧", "fluorine/氟", "neon/氖", "sodium/钠", "magnesium/镁", "aluminium/铝", "silicon/硅", "phosphorus/磷", "sulfur/硫", "chlorine/氯", "argon/氩", "potassium/钾", "calcium/钙"]
-_PLANETS = ["mercury/水星", "venus/金星", "earth/地球", "mars/火星", "jupiter/木星", "saturn/土星", "uranus/天王星", "neptune/海王星"]
+_ELEMENTS = [
+    "hydrogen/氢",
+    "helium/氦",
+    "lithium/锂",
+    "beryllium/铍",
+    "boron/硼",
+    "carbon/碳",
+    "nitrogen/氮",
+    "oxygen/氧",
+    "fluorine/氟",
+    "neon/氖",
+    "sodium/钠",
+    "magnesium/镁",
+    "aluminium/铝",
+    "silicon/硅",
+    "phosphorus/磷",
+    "sulfur/硫",
+    "chlorine/氯",
+    "argon/氩",
+    "potassium/钾",
+    "calcium/钙",
+]
+_PLANETS = [
+    "mercury/水星",
+    "venus/金星",
+    "earth/地球",
+    "mars/火星",
+    "jupiter/木星",
+    "saturn/土星",
+    "uranus/天王星",
+    "neptune/海王星",
+]
 _CLASSES = {
     "mammal/哺乳类": "dog/狗 cat/猫 horse/马 whale/鲸 bat/蝙蝠 cow/牛 mouse/鼠",
     "bird/鸟类": "eagle/鹰 owl/猫头鹰 duck/鸭 penguin/企鹅 crow/乌鸦 goose/鹅",

@@ -1,0 +1,25 @@
+"""Checkers for the exercises: `check.advantages(mine)` under each stub.
+
+Each compares with numbers worked out on paper (written there as constants), never with what the
+learner's own code gives elsewhere. A stub that is still None is no error, so a whole notebook
+always runs to its end; a wrong answer raises AssertionError with a message that says what it is.
+"""
+
+from .objective import advantages, clip_counterexample, clipped_gain, k3
+from .rewards import cheat, four_rewards, pass_at_1, uses_each_once
+from .runs import answer_mask, interval, kept, reflection_rates
+
+__all__ = [
+    "advantages",
+    "answer_mask",
+    "cheat",
+    "clip_counterexample",
+    "clipped_gain",
+    "four_rewards",
+    "interval",
+    "k3",
+    "kept",
+    "pass_at_1",
+    "reflection_rates",
+    "uses_each_once",
+]

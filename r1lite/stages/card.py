@@ -1,0 +1,67 @@
+"""The model card of a base, written from its training log and its gate, never by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..policy import load_policy
+from ..runlog import atomic_path, describe_run, read_json, read_jsonl
+from ..world import corpus
+from .base import DOCUMENTS_PER_STEP
+from .gate import verdicts
+
+
+def write_card(folder: Path | str, work: Path | str, gate: Path | str) -> Path:
+    """Write folder/README.md from work/metrics.jsonl (training) and a gate.json."""
+    figures, metrics = read_json(gate), read_jsonl(Path(work) / "metrics.jsonl")
+    with atomic_path(Path(folder) / "README.md") as temporary:
+        temporary.write_text(_card(Path(folder), figures, metrics), encoding="utf-8")
+    return Path(folder) / "README.md"
+
+
+def _card(folder: Path, figures: dict[str, Any], metrics: list[dict[str, Any]]) -> str:
+    policy = load_policy(str(folder), device="cpu")
+    n_parameters = sum(p.numel() for p in policy.model.parameters())
+    last, run = metrics[-1], describe_run()
+    shares = ", ".join(f"{kind} {share} %" for kind, share in corpus.SHARES.items())
+    lines = [
+        f"# {folder.name}",
+        "",
+        f"A Qwen2 of {n_parameters:,} parameters and {len(policy.tokenizer)} words, trained from "
+        "scratch on documents of the tiny world. It is a *base*: it has read guesses, searches, "
+        "give-ups and missing tags in two languages, and nothing has rewarded it yet.",
+        "",
+        f"- corpus: {last['step'] * DOCUMENTS_PER_STEP:,} documents, {last['tokens']:,} tokens, "
+        f"each read once; by kind: {shares}",
+        f"- training: {last['step']:,} steps of {DOCUMENTS_PER_STEP} documents, "
+        f"{last['seconds'] / 60:.0f} minutes beside other work on {run['hardware']}, "
+        f"torch {run['versions']['torch']}; last loss {last['loss']:.3f} nats per token",
+        "- it knows no words but its own: other words become `<unk>`",
+        "",
+        "## What its searches are worth (temperature 1, held-out countdown problems)",
+        "",
+        "| | |",
+        "|---|---|",
+        *(
+            f"| {name} | {value if isinstance(value, int) else f'{value:.3f}'} |"
+            for name, value in figures["search"].items()
+        ),
+        "",
+        "## Base rates per family (temperature 1, held-out), and after 30 steps of RL",
+        "",
+        "| family | pass@1 | +- | tags ignored | format | tokens | pass@1 after 30 steps | +- |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for family, row in figures["families"].items():
+        base, after = row["base"], row["after"]
+        lines.append(
+            f"| {family} | {base['pass_at_1']:.3f} | {base['interval']:.3f} | "
+            f"{base['pass_at_1_lenient']:.3f} | {base['format']:.3f} | {base['mean_tokens']:.0f} | "
+            f"{after['pass_at_1']:.3f} | {after['interval']:.3f} |"
+        )
+    lines += ["", "## The gate", "", "| line | holds |", "|---|---|"]
+    lines += [
+        f"| {name} | {'yes' if holds else '**no**'} |" for name, holds in verdicts(figures).items()
+    ]
+    return "\n".join([*lines, ""])

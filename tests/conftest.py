@@ -1,0 +1,81 @@
+"""What several test files share: a mini model in place of the base, and a run of seconds."""
+
+import os
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+
+import pytest
+import torch
+
+from r1lite.config import RunConfig, preset
+from r1lite.policy.load import Policy, load_policy, save_policy
+from r1lite.stages.base import make_model, make_tokenizer
+
+torch.set_num_threads(1)
+
+MINI_SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.1,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def mini_folder(tokenizer, tmp_path_factory) -> str:
+    """A random Qwen2 that stops after about ten words, so that lengths differ."""
+    model = make_model(tokenizer, seed=7, shape=MINI_SHAPE)
+    with torch.no_grad():  # one direction of the hidden state is nearly constant: it makes a bias
+        model.model.embed_tokens.weight[:, 0] = 0.3
+        model.lm_head.weight[tokenizer.eos_token_id, 0] = 2.0
+    folder = tmp_path_factory.mktemp("mini") / "model"
+    save_policy(Policy(model, tokenizer, MINI_SHAPE["max_position_embeddings"]), folder)
+    return str(folder)
+
+
+@pytest.fixture
+def mini(mini_folder) -> Policy:
+    """A fresh copy for a test that may change its weights."""
+    return load_policy(mini_folder, device="cpu")
+
+
+@pytest.fixture
+def cfg(mini_folder, tmp_path) -> RunConfig:
+    """Six updates in a second or two."""
+    return preset(
+        "tiny",
+        model=mini_folder,
+        device="cpu",
+        n_problems=3,
+        n_answers=4,
+        max_new_tokens=16,
+        steps=6,
+        learning_rate=3e-3,
+        warmup_steps=2,
+        checkpoint_every=3,
+        samples_every=1,
+        run_dir=str(tmp_path / "run"),
+    )
+
+
+def word_reward(prompts, completions, **columns):
+    """A reward that differs between random answers: the share of short words."""
+    shares = []
+    for text in completions:
+        words = text.split()
+        shares.append(sum(len(word) < 3 for word in words) / max(len(words), 1))
+    return shares
+
+
+VARIED = {"accuracy": word_reward, "format": word_reward}
