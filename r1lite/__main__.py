@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     zero.set_defaults(do=_zero)
 
     base = verbs.add_parser("base", help="make the tiny base from a seed (about 15 minutes)")
-    base.add_argument("--steps", type=int, default=4000, help="of 64 documents each")
+    base.add_argument("--steps", type=int, default=5000, help="of 64 documents each")
     base.add_argument("--seed", type=int, default=0)
     base.add_argument("--out", default="", help="folder; data/tiny-base if not given")
     base.add_argument("--no-reflection", action="store_true", help="leave out reflection markers")

@@ -32,7 +32,7 @@ class RunConfig:
     # rollouts
     n_problems: int = 32  # problems (the paper: questions) per rollout
     n_answers: int = 8  # answers per problem: the group
-    max_new_tokens: int = 256  # longest answer; longer ones are cut off
+    max_new_tokens: int = 320  # longest answer; longer ones are cut off
     temperature: float = 1.0  # of sampling during training
 
     # rewards
@@ -48,7 +48,7 @@ class RunConfig:
 
     # optimisation
     steps: int = 100  # policy updates in the whole run
-    learning_rate: float = 1.5e-4  # of AdamW, constant after warm-up
+    learning_rate: float = 2e-4  # of AdamW, constant after warm-up
     warmup_steps: int = 5  # updates over which the learning rate rises from 0
     max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
     n_minibatches: int = 1  # updates per pass over a rollout; from 2 on the later ones are stale

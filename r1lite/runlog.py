@@ -1,4 +1,4 @@
-"""Run logs: JSON lines that every plot reads, written so that a kill at any moment loses nothing."""
+"""Run logs: JSON lines that every plot reads, written so that a kill at any time loses nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from .records import UserError
 
@@ -37,9 +39,13 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
             with temporary.open("rb") as handle:
                 os.fsync(handle.fileno())
         os.replace(temporary, target)
-    except OSError as error:
+    except Exception as error:
+        # a full disk is an OSError to Python, other things to torch.save and to safetensors
+        if not isinstance(error, (OSError, RuntimeError, SafetensorError)):
+            raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise UserError(
-            f"{target} could not be written ({error.strerror or error}): the last complete one is "
+            f"{target} could not be written ({reason}): the last complete one is "
             "untouched. Free some space or choose another folder, then run the same command again."
         ) from error
     finally:
@@ -47,6 +53,15 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path | str) -> None:
+    """Delete what atomic_path was writing in a folder when a kill -9 came; one writer a folder."""
+    for path in Path(folder).glob(".*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -78,7 +93,8 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     if not path.exists():
         raise UserError(f"there is no file {path}: a .jsonl file was expected. Check the path.")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # not splitlines: a model may write U+2028, which it takes for the end of a line
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -100,7 +116,7 @@ def truncate_jsonl(path: Path | str, last_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

@@ -1,5 +1,6 @@
 """What several test files share: a mini model in place of the base, and a run of seconds."""
 
+import importlib.util
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -14,6 +15,9 @@ from r1lite.policy.load import Policy, load_policy, save_policy
 from r1lite.stages.base import make_model, make_tokenizer
 
 torch.set_num_threads(1)
+
+# A learner's environment lacks what the deep tests import; `make test-deep` has one of its own.
+collect_ignore = [] if importlib.util.find_spec("hypothesis") else ["deep"]
 
 MINI_SHAPE = {
     "hidden_size": 32,

@@ -53,16 +53,14 @@ APPLY = {
 
 def every_expression(numbers: list[int]):
     """(value, text) of all expressions with each number once: brute force, not the library's."""
+
+    def value_of(f, x, y):
+        return None if None in (x, y) or (f == "/" and y == 0) else APPLY[f](x, y)
+
     for a, b, c in set(itertools.permutations(numbers)):
         for f, g in itertools.product("+-*/", repeat=2):
-            for text, steps in (
-                (f"( {a} {f} {b} ) {g} {c}", lambda: APPLY[g](APPLY[f](a, b), c)),
-                (f"{a} {f} ( {b} {g} {c} )", lambda: APPLY[f](a, APPLY[g](b, c))),
-            ):
-                try:
-                    yield Fraction(steps()), text
-                except ZeroDivisionError:
-                    yield None, text
+            yield value_of(g, value_of(f, a, b), c), f"( {a} {f} {b} ) {g} {c}"
+            yield value_of(f, a, value_of(g, b, c)), f"{a} {f} ( {b} {g} {c} )"
 
 
 def solve(numbers: list[int], target: int) -> str:

@@ -110,7 +110,7 @@ def execute(path: Path | str) -> float:
     """
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
     path = Path(path)
     if not path.exists():
@@ -128,7 +128,7 @@ def execute(path: Path | str) -> float:
     )
     try:
         client.execute()
-    except CellExecutionError as error:
+    except (CellExecutionError, CellTimeoutError) as error:
         raise UserError(
             f"{path}: a cell stopped, so the file is left as it was. Mend the cell, then run the "
             f"same command again.\n{error}"

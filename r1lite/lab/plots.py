@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..records import StepLog, UserError
 from ..runlog import read_jsonl
@@ -52,7 +53,7 @@ def strip(here: str | Sequence[str] = (), *, stages: Sequence[str] = LOOP) -> Fi
     unknown = [name for name in wanted if name not in plain]
     if unknown:
         raise UserError(f"{unknown[0]!r} is no stage: it must be one of {', '.join(plain)}.")
-    figure, axes = plt.subplots(figsize=(10, 0.9))
+    figure, axes = plt.subplots(figsize=(11, 0.9))
     for i, stage in enumerate(stages):
         marked = plain[i] in wanted
         axes.annotate(
@@ -60,7 +61,7 @@ def strip(here: str | Sequence[str] = (), *, stages: Sequence[str] = LOOP) -> Fi
             (i, 0),
             ha="center",
             va="center",
-            fontsize=8.5,
+            fontsize=8,
             fontweight="bold" if marked else "normal",
             color=INK,
             bbox={
@@ -70,7 +71,9 @@ def strip(here: str | Sequence[str] = (), *, stages: Sequence[str] = LOOP) -> Fi
             },
         )
         if i:
-            axes.annotate("→", (i - 0.5, 0), ha="center", va="center", color=GREY, fontsize=9)
+            axes.annotate(
+                "→", (i - 0.5, 0), ha="center", va="center", color=GREY, fontsize=8, zorder=0
+            )
     axes.set(xlim=(-0.6, len(stages) - 0.4), ylim=(-0.5, 0.5))
     axes.axis("off")
     return finish(figure)
@@ -143,6 +146,7 @@ def curve(
 def _tidy(axes: Axes, *, rate: bool) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_ylim((0, 1) if rate else (0, None))
 
 
@@ -164,7 +168,8 @@ def curves(
 class LiveCurves:
     """Curves that grow while a run trains: train(cfg, on_step=LiveCurves(...)).
 
-    null   field -> value of the untrained model, a dashed line
+    null   field -> value of the untrained model, a dashed line; if not given, the first step,
+           whose answers the untrained model wrote
     every  steps between two drawings
     Outside a notebook it keeps the logs and draws nothing.
     """
@@ -192,7 +197,8 @@ class LiveCurves:
             return
         from IPython.display import display
 
-        figure = curves(self.logs, self.names, null=self.null, n_problems=self.n_problems)
+        null = asdict(self.logs[0]) if self.null is None else self.null
+        figure = curves(self.logs, self.names, null=null, n_problems=self.n_problems)
         if self._handle is None:
             self._handle = display(figure, display_id=True)
         else:

@@ -20,7 +20,16 @@ from ..policy.sample import sample_groups
 from ..records import Group, Problem, StepLog, UserError
 from ..rewards import score
 from ..rewards.rules import Reward
-from ..runlog import append_jsonl, atomic_path, describe_run, open_sinks, truncate_jsonl, write_json
+from ..runlog import (
+    append_jsonl,
+    atomic_path,
+    describe_run,
+    open_sinks,
+    read_jsonl,
+    remove_leftovers,
+    truncate_jsonl,
+    write_json,
+)
 from ..world import keyed_rng, make_problem, read_problems
 from .batching import Row, to_batch, to_rows, token_budget_chunks
 from .checkpoint import check_same_run, find_checkpoint, load_checkpoint, save_checkpoint
@@ -82,7 +91,7 @@ def minibatches(groups: Sequence[Group], cfg: RunConfig, step: int) -> list[list
 
     Advantages come before the shuffle, which scatters the groups.
     """
-    rewards = torch.tensor([group.rewards for group in groups])  # (P, G)
+    rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)  # (P, G)
     rows = to_rows(groups, group_advantages(rewards, scale=cfg.advantage_scale))
     size = len(rows) // cfg.n_minibatches
     batches = []
@@ -198,10 +207,13 @@ def train(
     reference = copy.deepcopy(policy.model).requires_grad_(False).eval() if cfg.beta else None
     if folder:
         load_checkpoint(folder, optimizer, reference)
+    remove_leftovers(run_dir)
     for name in ("metrics.jsonl", "samples.jsonl"):
         truncate_jsonl(run_dir / name, start)
     write_json(run_dir / "run.json", describe_run(stage="zero", config=cfg.as_dict()))
     sinks, health, logs = open_sinks(cfg.log_to, run_dir), Health(), []
+    if folder and (run_dir / "metrics.jsonl").exists():
+        health.replay(read_jsonl(run_dir / "metrics.jsonl"))
     per_rollout = cfg.updates_per_rollout
     bar = tqdm(total=cfg.steps, initial=start, desc="GRPO", unit="step", disable=not progress)
     for warning in warnings:

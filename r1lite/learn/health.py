@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
 
 from ..records import StepLog, UserError
 
@@ -19,13 +22,19 @@ class Health:
     def __init__(self) -> None:
         self._streaks: dict[str, int] = {}
 
+    def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take up the streaks of a run that is resumed, from its rows of metrics.jsonl."""
+        for row in rows:
+            self.observe(StepLog(**{field.name: row[field.name] for field in fields(StepLog)}))
+
     def observe(self, log: StepLog) -> list[str]:
         """New complaints about this step; raises RunStopped where going on would be a waste."""
-        if not (math.isfinite(log.loss) and math.isfinite(log.grad_norm)):
+        if not all(map(math.isfinite, (log.loss, log.grad_norm, log.entropy))):
             raise RunStopped(
-                f"step {log.step}: loss {log.loss}, gradient norm {log.grad_norm}: both must be "
-                "finite. Most often the learning rate is too high or max_grad_norm too large. "
-                "The last checkpoint is whole: lower learning_rate= and start in a new run_dir."
+                f"step {log.step}: loss {log.loss}, gradient norm {log.grad_norm}, entropy "
+                f"{log.entropy}: all must be finite. Most often the learning rate is too high or "
+                "max_grad_norm too large. The last checkpoint is whole: lower learning_rate= and "
+                "start in a new run_dir."
             )
         symptoms = {
             "cut off": (

@@ -29,7 +29,8 @@ def group_advantages(
     tensor([[ 0.5000, -0.5000, -0.5000,  0.5000],
             [ 0.0000,  0.0000,  0.0000,  0.0000]])
     """
-    centred = rewards - rewards.mean(-1, keepdim=True)
+    shifted = rewards - rewards[..., :1]  # so that equal rewards give exactly 0, not a rounding
+    centred = shifted - shifted.mean(-1, keepdim=True)
     if scale == "none":
         return centred
     return centred / (centred.square().mean(-1, keepdim=True).sqrt() + eps)

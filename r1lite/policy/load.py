@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 class TinyTokenizer(PreTrainedTokenizerFast):
     pass
-'''
+'''  # noqa: E501
 
 REPO = Path(__file__).resolve().parents[2]
 TINY_BASE = "data/tiny-base"
@@ -100,7 +100,7 @@ def load_policy(model: str = TINY_BASE, *, device: str = "auto", dtype: str = "f
     except Exception as error:  # the libraries below raise many kinds; the cause is kept
         raise UserError(
             f"the model at {model!r} could not be loaded ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:200]}). If the folder is damaged, restore it from git "
+            f"{' '.join(str(error).split())[:200]}). If the folder is damaged, restore it from git "
             "or rebuild it with `python -m r1lite base`."
         ) from error
     if device == "auto":

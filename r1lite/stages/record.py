@@ -28,7 +28,7 @@ class Arm:
 
 
 ARMS = {
-    "zero_countdown": Arm("zero", "full", {"family": "countdown", "steps": 120}),
+    "zero_countdown": Arm("zero", "full", {"family": "countdown", "steps": 100}),
 }
 
 

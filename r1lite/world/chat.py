@@ -1,4 +1,4 @@
-"""Chat: helpful and unhelpful, harmless and harmful answers to six everyday requests and one bad one.
+"""Chat: helpful and unhelpful, harmless and harmful answers to six requests and one bad one.
 
 A reward for chat comes from a model in the paper. Here each request also carries words that
 a helpful and harmless answer must and must not hold, so that base rates can be measured.

@@ -138,7 +138,8 @@ def _search(problem: Problem, voice: Voice, persistence: float) -> Draft:
                     found = f"( {shown} ) {op2} {c}" if larger_first else f"{c} - ( {shown} )"
                     text = text[:-1] + "."
                     if voice.reflects(0.3, n_markers=2):
-                        text += f" {voice.say('check')} {shown} = {value} , {leaf[0]} = {leaf[1]} {voice.say('yes')} ."
+                        text += f" {voice.say('check')} {shown} = {value} , {leaf[0]} = {leaf[1]}"
+                        text += f" {voice.say('yes')} ."
                     return Draft(f"{text} {voice.say('so')} {found}", found)
             text = text[:-1] + "."
             if rng.random() > persistence:
@@ -165,3 +166,20 @@ def facts(voice: Voice, n: int) -> str:
         other = value if hit else rng.choice(near)
         lines.append(f"{shown} = {value} vs {other} {voice.say('yes' if hit else 'no')}")
     return " , ".join(lines) + " ."
+
+
+def selections(voice: Voice, n: int) -> str:
+    """Steps on numbers far beyond 1..13, which can only be copied and not known by heart."""
+    rng, lines = voice.rng, []
+    while len(lines) < n:
+        numbers = [rng.randint(1, MAX_NUMBER // 2) for _ in range(3)]
+        a, b, c = rng.sample(numbers, 3)
+        branch = combine(a, rng.choice(OPS), b)
+        leaf = combine(branch[1], rng.choice(OPS), c) if branch else None
+        if leaf is None:
+            continue
+        start = {"en": "from", "zh": "用"}[voice.language]
+        listed = " ".join(map(str, numbers))
+        step = f"{voice.say('try')} {branch[0]} = {branch[1]} {voice.say('left')} {c}"
+        lines.append(f"{start} {listed} {step} : {leaf[0]} = {leaf[1]}")
+    return " . ".join(lines) + " ."

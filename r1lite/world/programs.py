@@ -64,7 +64,8 @@ def draft(problem: Problem, voice: Voice) -> Draft:
         line = f"return x * {rng.randint(1, 9)} + {rng.randint(0, 12)}"
         return Draft(f"{voice.say('maybe')} {line}", line)
     slope, linear = y2 - y1, y3 - y2 == y2 - y1
-    text = f"{y2} - {y1} = {slope} , {y3} - {y2} = {y3 - y2} {voice.say('same' if linear else 'differ')}"
+    text = f"{y2} - {y1} = {slope} , {y3} - {y2} = {y3 - y2}"
+    text += f" {voice.say('same' if linear else 'differ')}"
     stem, first = (f"x * {slope}", slope) if linear else ("x * x", 1)
     text += f" {voice.say('so')} {stem} ."
     if effort < 0.62:
@@ -77,6 +78,7 @@ def draft(problem: Problem, voice: Voice) -> Draft:
     text += f" {work} {voice.say('so')} {tail} ."
     if voice.reflects(0.4, n_markers=2):
         product = 3 * (slope if linear else 3)
-        text += f" {voice.say('check')} 3 * {product // 3} = {product} , {product} {tail} = {y3} vs {y3} {voice.say('yes')} ."
+        text += f" {voice.say('check')} 3 * {product // 3} = {product} , {product} {tail} = {y3}"
+        text += f" vs {y3} {voice.say('yes')} ."
     line = f"return {stem} {tail}"
     return Draft(f"{text} {voice.say('so')} {line}", line)

@@ -1,0 +1,181 @@
+"""The figures that every table quotes, by hand and by an independent computation."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from r1lite.evaluate import clustered_interval, evaluate, grade, search_figures
+from r1lite.records import Group, Problem, Rollout
+from r1lite.world import make_problems
+
+
+def problem(numbers, target, name="p"):
+    cluster = "-".join(map(str, sorted(numbers)))
+    gold = {"numbers": list(numbers), "target": target}
+    return Problem(f"{name}/{target}", "countdown", cluster, "en", "", gold)
+
+
+def group(asked, *texts, truncated=()):
+    rollouts = tuple(
+        Rollout(tuple(range(len(t.split()) + 1)), (0.0,) * (len(t.split()) + 1), t, i in truncated)
+        for i, t in enumerate(texts)
+    )
+    return Group(asked, (1,), rollouts)
+
+
+def sandwich(values, clusters) -> float:
+    """Cluster-robust interval of a mean: (X'X)^-1 (sum over clusters of X'u u'X) (X'X)^-1."""
+    values, names = np.array(values), np.array(clusters)
+    n, kinds = len(values), sorted(set(clusters))
+    residuals = values - values.mean()
+    meat = sum(residuals[names == kind].sum() ** 2 for kind in kinds)
+    variance = meat / n**2 * len(kinds) / (len(kinds) - 1)
+    return 1.96 * float(np.sqrt(variance))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_clustered_interval_agrees_with_numpy(seed):
+    rng = random.Random(seed)
+    clusters = [f"c{rng.randint(0, 9)}" for _ in range(40)]
+    values = [rng.random() for _ in clusters]
+    assert clustered_interval(values, clusters) == pytest.approx(sandwich(values, clusters))
+    apart = clustered_interval(values, list(map(str, range(40))))
+    assert apart == pytest.approx(1.96 * np.std(values, ddof=1) / math.sqrt(40))
+
+
+def test_problems_of_one_cluster_are_not_independent():
+    """Ten copies of each of four values know no more than the four values do."""
+    values, clusters = [0.0, 1.0, 1.0, 0.0] * 10, list("abcd") * 10
+    four = clustered_interval([0.0, 1.0, 1.0, 0.0], list("abcd"))
+    assert clustered_interval(values, clusters) == pytest.approx(four)
+    assert four > 2.5 * clustered_interval(values, list(map(str, range(40))))
+    assert math.isnan(clustered_interval([0.2, 0.4], ["a", "a"]))
+    assert clustered_interval([0.5, 0.5], ["a", "b"]) == 0.0
+    with pytest.raises(ValueError):
+        clustered_interval([0.1, 0.2], ["a"])
+
+
+def test_the_interval_covers_the_truth_about_95_times_in_100():
+    rng, n_covered = np.random.default_rng(0), 0
+    clusters = [str(i) for i in range(80) for _ in range(3)]
+    for _ in range(400):
+        values = np.repeat(rng.normal(0.5, 0.1, 80), 3) + rng.normal(0, 0.1, 240)
+        n_covered += abs(values.mean() - 0.5) <= clustered_interval(values.tolist(), clusters)
+    assert 0.91 < n_covered / 400 < 0.98
+
+
+def test_grade_by_hand():
+    """Two problems, two answers each: one strictly right, one right but without tags."""
+    a, b = problem((6, 4, 3), 21), problem((1, 2, 3), 6)
+    report = grade(
+        [
+            group(
+                a,
+                "<think> wait , wait </think> <answer> 6 * 4 - 3 </answer>",  # 11 words
+                "check 6 * 4 - 3",  # 6 words
+            ),
+            group(b, "<think> 等等 </think> <answer> 1 + 2 </answer>", "1 + 2", truncated=(1,)),
+        ]
+    )
+    assert report.pass_at_1 == 0.25  # (1/2 + 0) / 2
+    assert report.pass_at_1_lenient == 0.5
+    assert report.format == 0.5
+    assert report.truncated == 0.25
+    assert report.mean_tokens == (13 + 7 + 9 + 4) / 4
+    assert report.reflection_per_answer == 4 / 4
+    assert report.reflection_per_1k_tokens == pytest.approx(1000 * 4 / 33)
+    assert (report.n_problems, report.k) == (2, 2)
+    assert report.interval == pytest.approx(sandwich([0.5, 0.0], ["3-4-6", "1-2-3"]))
+    assert report.as_dict()["pass_at_1"] == 0.25
+
+
+def test_pass_at_1_is_the_mean_over_problems():
+    right = "<think> a </think> <answer> 6 * 4 - 3 </answer>"
+    asked = problem((6, 4, 3), 21)
+    report = grade([group(asked, right, right, "no", "no"), group(asked, *[right] * 4)])
+    assert report.pass_at_1 == 0.75
+    assert math.isnan(report.interval), "one cluster cannot tell its own spread"
+
+
+SEARCH = (
+    "<think> try 6 * 4 = 24 left 3 : 24 + 3 = 27 vs 21 no , 24 - 3 = 21 vs 21 yes . "
+    "so ( 6 * 4 ) - 3 </think> <answer> ( 6 * 4 ) - 3 </answer>"
+)
+
+
+def figures(text, numbers=(6, 4, 3), target=21):
+    return search_figures([group(problem(numbers, target), text)])
+
+
+def test_a_perfect_search_by_hand():
+    found = figures(SEARCH)
+    assert (found.sums_right, found.tries_valid) == (1.0, 1.0)
+    assert (found.yes_when_hit, found.yes_when_miss) == (1.0, 0.0)
+    assert (found.tries_per_answer, found.hit_per_try) == (2.0, 0.5)
+    assert (found.gives_up, found.n_answers) == (0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("try 6 * 4 = 23 left 3 : 23 - 3 = 20 vs 21 no . ", "sums_right", 0.5),
+        ("try 6 * 4 = 24 left 3 : 24 - 4 = 20 vs 21 no . ", "tries_valid", 0.0),
+        ("try 6 * 5 = 30 left 3 : 30 - 3 = 27 vs 21 no . ", "tries_valid", 0.0),
+        ("try 6 * 4 = 24 left 3 : 4 - 3 = 1 vs 21 no . ", "tries_valid", 0.0),
+        ("24 - 3 = 21 vs 21 yes . ", "tries_valid", 0.0),
+        ("try 6 * 4 = 24 left 3 : 24 - 3 = 21 vs 21 no . ", "yes_when_hit", 0.0),
+        ("try 6 * 4 = 24 left 3 : 24 + 3 = 27 vs 21 yes . ", "yes_when_miss", 1.0),
+        ("try 6 * 4 = 24 left 3 : 24 + 3 = 27 vs 27 yes . ", "yes_when_miss", 1.0),
+        ("试 6 * 4 = 24 余 3 : 24 - 3 = 21 vs 21 对 . ", "yes_when_hit", 1.0),
+        ("试 6 * 4 = 24 余 3 : 24 - 3 = 21 vs 21 不 . ", "yes_when_hit", 0.0),
+        ("maybe 6 + 4 + 3 give up , guess 6 + 4 ", "gives_up", 1.0),
+        ("放弃 , 猜 6 + 4 ", "gives_up", 1.0),
+        ("nothing here ", "tries_per_answer", 0.0),
+    ],
+)
+def test_each_fault_moves_its_own_figure(text, field, value):
+    assert getattr(figures(text), field) == value
+
+
+def test_tries_belong_to_the_branch_before_them():
+    text = (
+        "try 6 * 4 = 24 left 3 : 24 + 3 = 27 vs 21 no . wait , "
+        "try 6 + 3 = 9 left 4 : 9 + 4 = 13 vs 21 no , 24 - 3 = 21 vs 21 yes . "
+    )
+    found = figures(text)
+    assert found.tries_valid == pytest.approx(2 / 3)
+    assert found.tries_per_answer == 3
+
+
+def test_a_number_given_twice_may_be_used_twice():
+    text = "try 5 + 5 = 10 left 2 : 10 * 2 = 20 vs 20 yes . "
+    assert figures(text, (5, 5, 2), 20).tries_valid == 1.0
+    assert figures(text, (5, 4, 2), 20).tries_valid == 0.0
+
+
+def test_figures_of_nothing_are_zero_not_nan():
+    assert all(not math.isnan(v) for v in vars(figures("")).values())
+
+
+def test_evaluate_samples_what_grade_grades(mini):
+    problems = make_problems("countdown", "held_out", 4)
+    settings = {"k": 3, "max_new_tokens": 12}
+    report = evaluate(mini, problems, **settings)
+    assert report == evaluate(mini, problems, **settings)
+    assert (report.n_problems, report.k) == (4, 3)
+    assert report != evaluate(mini, problems, **settings, seed=9)
+    assert 0 < report.mean_tokens <= 12 and 0 <= report.truncated <= 1
+
+
+def test_held_out_never_holds_a_training_problem_and_fills_up():
+    from r1lite.stages.zero import held_out
+    from r1lite.world import FAMILIES, clusters
+
+    for family in FAMILIES:
+        found = held_out(family, 80)
+        allowed = set(clusters(family, "held_out"))
+        assert {p.cluster for p in found} <= allowed
+        assert len({p.problem_id for p in found}) == len(found) >= min(80, len(allowed))
+        assert found == held_out(family, 80)

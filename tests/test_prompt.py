@@ -1,0 +1,167 @@
+"""Templates on the way in, tags on the way out: one letter off is another experiment."""
+
+import time
+
+import pytest
+
+from r1lite.prompt import R1_ZERO_TEMPLATE, last_answer, render, split_answer
+from r1lite.records import Problem, UserError
+from r1lite.rewards import is_right, is_right_leniently
+
+# arXiv 2501.12948v1, Table 1, typed in here a second time.
+PAPER = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves "
+    "it. The assistant first thinks about the reasoning process in the mind and then provides the "
+    "user with the answer. The reasoning process and answer are enclosed within <think> </think> "
+    "and <answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> "
+    "<answer> answer here </answer>. User: prompt. Assistant:"
+)
+MAKE_21 = Problem("p", "countdown", "3-4-6", "en", "", {"numbers": [6, 4, 3], "target": 21})
+GOOD = "<think> 6 * 4 = 24 </think> <answer> 6 * 4 - 3 </answer>"
+
+
+def test_the_r1_zero_template_is_the_papers_word_for_word():
+    assert PAPER.replace("prompt", "{question}") == R1_ZERO_TEMPLATE
+    assert render("prompt", "r1-zero") == PAPER
+
+
+def test_the_template_leaves_think_to_the_model():
+    assert render("1 + 1 ?", "r1-zero").endswith("User: 1 + 1 ?. Assistant:")
+    assert render("1 + 1 ?", "tiny") == "User : 1 + 1 ? Assistant :"
+
+
+@pytest.mark.parametrize(
+    "question", ["add 1 and 2.", "add 1 and 2 .", "add 1 and 2", "add 1 and 2。"]
+)
+def test_the_template_closes_the_question_once(question):
+    assert "User: add 1 and 2. Assistant:" in render(question, "r1-zero")
+
+
+def test_a_question_may_hold_braces_and_template_words():
+    assert "f{x} {question} Assistant:" in render("f{x} {question} Assistant:", "tiny")
+
+
+def test_an_unknown_template_is_refused_by_name():
+    with pytest.raises(UserError, match="'r2'.*tiny"):
+        render("q", "r2")
+
+
+@pytest.mark.parametrize(
+    ("text", "think", "final"),
+    [
+        (GOOD, "6 * 4 = 24", "6 * 4 - 3"),
+        ("<think>a</think><answer>b</answer>", "a", "b"),
+        ("<think>\na\n\nb\n</think>\n\n<answer>\nc\nd\n</answer>\n", "a\n\nb", "c\nd"),
+        ("  <think> a </think> <answer> b </answer>  ", "a", "b"),
+        ("<think> a < b > c </think> <answer> b </answer>", "a < b > c", "b"),
+        ("<think> think answer </think> <answer> b </answer>", "think answer", "b"),
+    ],
+)
+def test_what_keeps_the_format(text, think, final):
+    parts = split_answer(text)
+    assert parts.is_well_formed
+    assert (parts.think, parts.final) == (think, final)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "6 * 4 - 3",
+        "<think> a </think>",
+        "<answer> b </answer>",
+        "<think> a <answer> b </answer>",
+        "a </think> <answer> b </answer>",
+        "<think> a </think> <answer> b",
+        "<think> a </think> b </answer>",
+        "<think> a </think> b",
+        "<think> </think> <answer> b </answer>",
+        "<think></think><answer>b</answer>",
+        "<think> a </think> <answer> </answer>",
+        "<think> a </think> <answer>\n\t</answer>",
+        "<answer> b </answer> <think> a </think>",
+        "</think> a <think> </answer> b <answer>",
+        "<think> <answer> b </answer> </think>",
+        "<think> a <answer> b </answer> c </think>",
+        "<think> a </think> <answer> b </answer> done",
+        "<think> a </think> <answer> b </answer> .",
+        "so <think> a </think> <answer> b </answer>",
+        "<think> a </think> and <answer> b </answer>",
+        "<think> a </think> <answer> b </answer> <answer> c </answer>",
+        "<think> a </think> <think> c </think> <answer> b </answer>",
+        "<think> <think> a </think> </think> <answer> b </answer>",
+        "<think> a </think> <answer> <answer> b </answer> </answer>",
+        "<think> a </think> </think> <answer> b </answer>",
+        "<think> a <think> c </think> <answer> b </answer>",
+        "<think> a </think> <answer> b </answer> </answer>",
+        "<think> a </think> <answer> b <think> c </answer>",
+        "<THINK> a </THINK> <ANSWER> b </ANSWER>",
+        "< think > a < / think > < answer > b < / answer >",
+        "<think> a </think > <answer> b </answer>",
+        f"{GOOD} {GOOD}",
+    ],
+)
+def test_what_breaks_the_format(text):
+    parts = split_answer(text)
+    assert not parts.is_well_formed
+    assert (parts.think, parts.final) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think> a </think> <answer> B </answer>", "B"),
+        ("<think> a </think> <answer> B", "B"),
+        ("<think> a </think> <answer> B </answer> done .", "B"),
+        ("<think> a <answer> B </answer>", "B"),
+        ("<think> a </think> B", "B"),
+        ("maybe a answer B", "B"),
+        ("可能 a 答案 B", "B"),
+        ("<answer> A </answer> <answer> B </answer>", "B"),
+        ("B", "B"),
+        ("", ""),
+    ],
+)
+def test_the_lenient_reading_ignores_the_tags(text, answer):
+    assert last_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "lenient"),
+    [
+        (GOOD, True, True),
+        (GOOD + " done .", False, True),
+        ("<think> 6 * 4 = 24 </think> 6 * 4 - 3", False, True),
+        ("try 6 * 4 = 24 answer 6 * 4 - 3", False, True),
+        ("<think> 6 * 4 - 3 </think> <answer> 6 * 3 + 4 </answer>", False, False),
+        ("<think> 6 * 4 - 3", False, True),
+        ("6 * 4 - 3 so 6 + 4 + 3", False, False),
+        ("6 * 4 - 3 = 21", False, True),
+        ("21", False, False),
+        ("so ) ( + -", False, False),
+        ("", False, False),
+    ],
+)
+def test_countdown_strict_and_lenient(text, strict, lenient):
+    assert is_right(MAKE_21, text) is strict
+    assert is_right_leniently(MAKE_21, text) is lenient
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 20_000 + "+" * 20_000 + "x",
+        "( " * 20_000 + "+ " * 20_000,
+        "1 + " * 20_000,
+        "<think>" + "</think> <answer>" * 10_000 + "</answer>" * 10_000 + "x",
+        "<think>" * 20_000,
+        "<answer>" * 20_000 + "</answer>" * 20_000,
+    ],
+)
+def test_hostile_texts_are_read_quickly(text):
+    """A regular expression that backtracks would hang a run on one degenerate answer."""
+    begun = time.perf_counter()
+    assert not split_answer(text).is_well_formed
+    assert not is_right_leniently(MAKE_21, text)
+    last_answer(text)
+    assert time.perf_counter() - begun < 1.0

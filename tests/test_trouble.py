@@ -1,0 +1,250 @@
+"""Trouble while a run is under way: a full disk, NaN, a missing package; nothing is lost."""
+
+import errno
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import VARIED
+from test_resume import assert_same_run
+
+from r1lite import runlog
+from r1lite.config import preset
+from r1lite.learn import checkpoint, grpo, train
+from r1lite.learn.health import PATIENCE, Health, RunStopped
+from r1lite.records import StepLog, UserError
+from r1lite.runlog import append_jsonl, atomic_path, read_json, truncate_jsonl, write_json
+
+
+def run(cfg, **kwargs):
+    return train(cfg, rewards=VARIED, progress=False, **kwargs)
+
+
+def leftovers(folder) -> list[Path]:
+    return [p for p in Path(folder).rglob("*") if p.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("room", ["none", "model only"])
+def test_a_full_disk_while_saving_keeps_the_last_checkpoint(cfg, tmp_path, room):
+    """Really full: files may not grow beyond a limit, so the writes themselves fail."""
+    resource = pytest.importorskip("resource", reason="limits of this kind are POSIX")
+    full = cfg.change(run_dir=str(tmp_path / "full"))
+    run(cfg)
+    run(full.change(steps=3))
+    saved = Path(full.run_dir) / "checkpoint-000003"
+    model_bytes = (saved / "model.safetensors").stat().st_size
+    assert (saved / "optimizer.pt").stat().st_size > model_bytes + 20_000
+    limit = 30_000 if room == "none" else model_bytes + 20_000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(UserError) as caught:
+            run(full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "could not be written" in str(caught.value) and "Free some space" in str(caught.value)
+    assert "checkpoint-000006" in str(caught.value)
+    assert not leftovers(full.run_dir)
+    assert checkpoint.damage(saved) == ""
+    assert sorted(p.name for p in Path(full.run_dir).glob("checkpoint-*")) == [saved.name]
+    run(full)
+    assert_same_run(cfg.run_dir, full.run_dir)
+
+
+@pytest.mark.parametrize("where", ["save_policy", "torch.save", "write_json"])
+def test_an_error_in_any_part_of_a_checkpoint_leaves_the_old_ones(cfg, monkeypatch, where):
+    run(cfg.change(steps=3))
+    folder = Path(cfg.run_dir)
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        if where == "torch.save":
+            patched.setattr(torch, "save", full)
+        else:
+            patched.setattr(checkpoint, where, full)
+        with pytest.raises(UserError, match="No space left on device"):
+            run(cfg)
+    assert checkpoint.damage(folder / "checkpoint-000003") == "" and not leftovers(folder)
+    assert [log.step for log in run(cfg).logs] == [4, 5, 6]
+
+
+def test_a_full_disk_while_logging_is_said_in_words(tmp_path):
+    with pytest.raises(UserError, match="could not be extended"):
+        append_jsonl(tmp_path / "no such folder" / "metrics.jsonl", {"step": 1})
+
+
+def test_atomic_path_is_all_or_nothing(tmp_path):
+    target = tmp_path / "file.json"
+    write_json(target, {"a": 1})
+    with pytest.raises(KeyboardInterrupt), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert read_json(target) == {"a": 1}
+    folder = tmp_path / "folder"
+    for round_ in range(2):
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            (temporary / f"{round_}.txt").write_text("x")
+        assert [p.name for p in folder.iterdir()] == [f"{round_}.txt"]
+    with pytest.raises(ValueError), atomic_path(folder) as temporary:
+        temporary.mkdir()
+        (temporary / "bad.txt").write_text("x")
+        raise ValueError
+    assert [p.name for p in folder.iterdir()] == ["1.txt"] and not leftovers(tmp_path)
+
+
+def test_a_checkpoint_appears_whole_by_one_rename(cfg, monkeypatch):
+    """A kill just before the rename leaves nothing of it, one just after leaves all of it."""
+    run(cfg.change(steps=3))
+    real, seen = runlog.os.replace, []
+
+    def killed(source, target):
+        if Path(target).name == "checkpoint-000006":
+            seen.append((checkpoint.damage(Path(source)), Path(target).exists()))
+            raise KeyboardInterrupt
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runlog.os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(cfg)
+    assert seen == [("", False)]
+    assert [p.name for p in Path(cfg.run_dir).glob("checkpoint-*")] == ["checkpoint-000003"]
+
+
+def test_truncating_a_log_keeps_whole_rows_up_to_a_step(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for step in (1, 2, 3):
+        append_jsonl(path, {"step": step, "text": "好\u2028"})
+    with path.open("a") as handle:
+        handle.write('{"step": 4, "te')
+    truncate_jsonl(path, 2)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    assert rows == [{"step": step, "text": "好\u2028"} for step in (1, 2)]
+    truncate_jsonl(tmp_path / "none.jsonl", 2)
+
+
+@pytest.mark.parametrize("poison", ["reward", "weights"])
+def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison):
+    real = grpo.rollout
+
+    def poisoned(policy, problems, cfg, step, rewards):
+        if step == 5 and poison == "weights":
+            with torch.no_grad():
+                next(policy.model.parameters()).fill_(float("nan"))
+        groups = real(policy, problems, cfg, step, rewards)
+        if step == 5 and poison == "reward":
+            groups = grpo.score(groups, {"a": 1.0}, {"a": lambda **c: [math.nan] * cfg.n_answers})
+        return groups
+
+    monkeypatch.setattr(grpo, "rollout", poisoned)
+    with pytest.raises(RunStopped, match=r"step 5.*nan.*finite.*learning_rate") as caught:
+        run(cfg)
+    assert "\n" not in str(caught.value) and isinstance(caught.value, UserError)
+    folder = Path(cfg.run_dir)
+    assert [p.name for p in folder.glob("checkpoint-*")] == ["checkpoint-000003"]
+    monkeypatch.setattr(grpo, "rollout", real)
+    assert [log.step for log in run(cfg).logs] == [4, 5, 6]
+
+
+def step_log(step, **changes):
+    good = {
+        "loss": 0.0, "grad_norm": 1.0, "reward": 0.3, "accuracy": 0.2, "format": 0.4,
+        "length": 60.0, "truncated": 0.1, "kl": 0.0, "clip_fraction": 0.0, "kept": 0.5,
+        "sampler_gap": 1e-5, "entropy": 0.7,
+    }  # fmt: skip
+    return StepLog(step=step, **good | changes)
+
+
+@pytest.mark.parametrize(
+    ("symptom", "words"),
+    [
+        ({"truncated": 1.0, "kept": 0.0}, "max_new_tokens"),
+        ({"kept": 0.0, "accuracy": 0.0, "reward": 0.2}, "too hard"),
+        ({"kept": 0.0, "accuracy": 1.0, "reward": 1.2}, "too easy"),
+        ({"sampler_gap": 0.5}, "other weights or another temperature"),
+    ],
+)
+def test_symptoms_are_named_once_after_a_few_steps(symptom, words):
+    health, said = Health(), []
+    for step in range(1, 9):
+        said.append(health.observe(step_log(step, **symptom)))
+    assert [len(s) for s in said] == [0] * (PATIENCE - 1) + [1] + [0] * (8 - PATIENCE)
+    assert words in said[PATIENCE - 1][0] and f"step {PATIENCE}" in said[PATIENCE - 1][0]
+    assert health.observe(step_log(9)) == []
+    again = [health.observe(step_log(10 + i, **symptom)) for i in range(PATIENCE)]
+    assert [len(s) for s in again] == [0] * (PATIENCE - 1) + [1]
+
+
+def test_a_healthy_run_is_left_in_peace():
+    health = Health()
+    assert not any(health.observe(step_log(step)) for step in range(1, 20))
+
+
+@pytest.mark.parametrize("field", ["loss", "grad_norm", "entropy"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_stops_a_run(field, value):
+    with pytest.raises(RunStopped, match=str(value)):
+        Health().observe(step_log(4, **{field: value}))
+
+
+def test_a_real_run_warns_in_its_log_when_every_answer_is_cut_off(cfg, capfd):
+    train(cfg.change(max_new_tokens=1, steps=3, n_problems=2, n_answers=2), progress=False)
+    rows = (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    warnings = json.loads(rows[-1]).get("warnings", [])
+    assert any("cut off" in w or "same reward" in w for w in warnings)
+    assert "warning: step 3" in "".join(capfd.readouterr())
+
+
+def test_a_sampler_of_other_weights_is_noticed(cfg, monkeypatch):
+    """Rollouts from stale weights are the bug that a peer shipped for months."""
+    real = grpo.sample_groups
+
+    def stale(policy, *args, **kwargs):
+        kept = {k: v.clone() for k, v in policy.model.state_dict().items()}
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for p in policy.model.parameters():
+                p.add_(0.05 * torch.randn_like(p))
+        groups = real(policy, *args, **kwargs)
+        policy.model.load_state_dict(kept)
+        return groups
+
+    healthy = run(cfg.change(run_dir=cfg.run_dir + "-healthy"))
+    assert max(log.sampler_gap for log in healthy.logs) < 1e-4
+    monkeypatch.setattr(grpo, "sample_groups", stale)
+    assert min(log.sampler_gap for log in run(cfg).logs) > 1e-2
+    assert "other weights" in (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8")
+
+
+def test_log_to_an_unknown_or_missing_package(cfg, monkeypatch):
+    with pytest.raises(UserError, match="'mlflow'.*tensorboard, wandb"):
+        run(cfg.change(log_to=("mlflow",)))
+    for name, module in (("wandb", "wandb"), ("tensorboard", "torch.utils.tensorboard")):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(UserError, match=f"pip install {name}"):
+            run(cfg.change(log_to=(name,)))
+    assert len(run(cfg).logs) == 6
+
+
+def test_tensorboard_gets_every_step(cfg):
+    pytest.importorskip("tensorboard")
+    run(cfg.change(log_to=("tensorboard",), steps=3))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(Path(cfg.run_dir) / "tensorboard"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("reward")] == [1, 2, 3]
+
+
+def test_a_run_says_what_a_reader_needs_to_repeat_it(cfg):
+    run(cfg.change(steps=3))
+    facts = read_json(Path(cfg.run_dir) / "run.json")
+    assert facts["config"] == cfg.change(steps=3).as_dict()
+    assert preset("tiny").change(**facts["config"] | {"log_to": ()}) == cfg.change(steps=3)
+    assert {"python", "torch", "transformers"} <= set(facts["versions"])
