@@ -55,7 +55,7 @@ def evaluate(
     template: str = "tiny",
     seed: int = 0,
 ) -> Report:
-    """Sample k answers a problem and grade them; the defaults are the paper's: T 0.6, top-p 0.95."""
+    """Sample k answers a problem and grade them; defaults as in the paper: T 0.6, top-p 0.95."""
     groups = sample_groups(
         policy,
         problems,

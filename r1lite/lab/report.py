@@ -1,4 +1,4 @@
-"""Tables and figures made from run logs, never typed: `make run`'s ending and the README's middle."""
+"""Tables and figures made from run logs: `make run`'s ending and the README's middle."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def curve_figure(runs: list[tuple[str, list[dict], list[dict]]], path: Path) -> 
 
 
 def run_miniature(run_dir: Path, steps: int = 25) -> None:
-    """R1-Zero on countdown in a few minutes: trains, resumes if it was stopped, shows what came of it."""
+    """R1-Zero on countdown in a few minutes; resumes if it was stopped, ends in a table."""
     cfg = preset("tiny", steps=steps, run_dir=str(run_dir), checkpoint_every=5)
     print(
         f"R1-Zero in miniature: {steps} steps of {cfg.n_problems} countdown problems x "
