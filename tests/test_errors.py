@@ -251,3 +251,8 @@ def test_records_are_frozen(cfg):
     with pytest.raises(AttributeError):
         cfg.seed = 3
     assert replace(cfg, seed=3).seed == 3
+
+
+def test_a_device_that_is_not_there(mini_folder):
+    message = complaint(load_policy, mini_folder, device="gpu")
+    assert "device='gpu'" in message and "Set device=" in message

@@ -40,8 +40,8 @@ from .objective import group_advantages, grpo_terms
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: the trained policy, one StepLog per update, its folder, and whether
-    Ctrl-C ended it early (everything up to then is kept)."""
+    """What a run leaves: the trained policy, one StepLog per update of this call, its folder, and
+    whether Ctrl-C ended it early (everything up to then is kept)."""
 
     policy: Policy
     logs: list[StepLog]

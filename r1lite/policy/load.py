@@ -105,7 +105,13 @@ def load_policy(model: str = TINY_BASE, *, device: str = "auto", dtype: str = "f
         ) from error
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = network.to(device).train()
+    try:
+        network = network.to(device).train()
+    except (RuntimeError, AssertionError) as error:  # torch's two ways of lacking a device
+        raise UserError(
+            f"device={device!r} cannot be used here ({str(error).splitlines()[0][:120]}): it must "
+            'be "auto", "cpu", or a device that torch finds, such as "cuda". Set device= to one.'
+        ) from error
     return Policy(network, tokenizer, network.config.max_position_embeddings)
 
 

@@ -7,7 +7,6 @@ right and wrong, and that no one has yet rewarded for anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -71,7 +70,10 @@ def make_model(tokenizer, seed: int, shape: dict | None = None):
 
 
 def _optimizers(model) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices, AdamW for embeddings, norms and biases: half the tokens of AdamW."""
+    """Muon for the matrices, AdamW for embeddings, norms and biases.
+
+    In short trials its loss fell sooner than with AdamW alone.
+    """
     named = list(model.named_parameters())
     matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n]
     rest = [p for n, p in named if not (p.ndim == 2 and "embed" not in n)]
@@ -81,18 +83,19 @@ def _optimizers(model) -> list[torch.optim.Optimizer]:
     ]
 
 
-def rate_factor(step: int, cycles: Sequence[tuple[int, float]] = CYCLES) -> float:
+def rate_factor(step: int, steps: int) -> float:
     """Share of the peak learning rate at a step (from 0): each cycle warms up and falls to 0.
 
-    >>> rate_factor(1500)
-    0.5
-    >>> rate_factor(3500)
-    0.25
+    The cycles stretch or shrink with the number of steps, so that a short base anneals too.
+
+    >>> rate_factor(1500, 5000), rate_factor(3500, 5000), rate_factor(300, 1000)
+    (0.5, 0.25, 0.5)
     """
-    for length, height in cycles:
-        if step < length:
-            return height * min(1.0, (step + 1) / WARMUP) * (1 - step / length)
-        step -= length
+    stretch = steps / sum(length for length, _ in CYCLES)
+    for length, height in CYCLES:
+        if step < length * stretch:
+            return height * min(1.0, (step + 1) / WARMUP) * (1 - step / (length * stretch))
+        step -= length * stretch
     return 0.0
 
 
@@ -146,7 +149,7 @@ def build_base(
             for i in range(step * DOCUMENTS_PER_STEP, (step + 1) * DOCUMENTS_PER_STEP)
         ]
         for optimizer, peak in zip(optimizers, peaks):
-            optimizer.param_groups[0]["lr"] = peak * rate_factor(step)
+            optimizer.param_groups[0]["lr"] = peak * rate_factor(step, steps)
         loss = next_token_backward(model, documents, pad_id=tokenizer.pad_token_id, budget=budget)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
