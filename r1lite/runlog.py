@@ -135,7 +135,7 @@ def describe_run(**facts: Any) -> dict[str, Any]:
     if torch.cuda.is_available():
         hardware = torch.cuda.get_device_name()
     else:
-        hardware = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        hardware = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
     return {
         **facts,
         "versions": {
