@@ -232,16 +232,6 @@ def test_log_to_an_unknown_or_missing_package(cfg, monkeypatch):
     assert len(run(cfg).logs) == 6
 
 
-def test_tensorboard_gets_every_step(cfg):
-    pytest.importorskip("tensorboard")
-    run(cfg.change(log_to=("tensorboard",), steps=3))
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(Path(cfg.run_dir) / "tensorboard"))
-    events.Reload()
-    assert [e.step for e in events.Scalars("reward")] == [1, 2, 3]
-
-
 def test_a_run_says_what_a_reader_needs_to_repeat_it(cfg):
     run(cfg.change(steps=3))
     facts = read_json(Path(cfg.run_dir) / "run.json")
