@@ -72,9 +72,9 @@ def _apply(a: int, op: str, b: int) -> int:
 
 def _count_tries(text: str, numbers: list[int], target: int, count: Counter[str]) -> None:
     """Tries belong to the branch that was opened last before them."""
-    branches = [(m.start(), *map(_number, m.group(1, 3, 4))) for m in _BRANCH.finditer(text)]
+    branches = [(m.start(), *map(int, m.group(1, 3, 4))) for m in _BRANCH.finditer(text)]
     for match in _TRY.finditer(text):
-        a, b, result = (_number(match[i]) for i in (1, 3, 4))
+        a, b, result = (int(match[i]) for i in (1, 3, 4))
         verdict = match[6] in ("yes", "对")
         before = [branch for branch in branches if branch[0] < match.start()]
         count["tries"] += 1
@@ -86,7 +86,3 @@ def _count_tries(text: str, numbers: list[int], target: int, count: Counter[str]
         kind = "hit" if result == target else "miss"
         count[kind] += 1
         count[f"yes_{kind}"] += verdict
-
-
-def _number(text: str) -> int:
-    return int(text)

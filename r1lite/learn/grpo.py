@@ -17,7 +17,7 @@ from ..config import RunConfig
 from ..policy.load import Policy, load_policy, save_policy
 from ..policy.logprobs import token_logps
 from ..policy.sample import sample_groups
-from ..records import Group, Problem, StepLog, UserError
+from ..records import Group, Problem, StepLog
 from ..rewards import score
 from ..rewards.rules import Reward
 from ..runlog import (
@@ -287,7 +287,6 @@ def _write_samples(run_dir: Path, step: int, groups: Sequence[Group]) -> None:
 
 __all__ = [
     "Result",
-    "UserError",
     "draw_problems",
     "make_optimizer",
     "minibatches",
