@@ -45,12 +45,18 @@ def _zero(args: argparse.Namespace) -> None:
 
 
 def _base(args: argparse.Namespace) -> None:
-    from .stages.base import build_base
+    from .stages.base import STEPS, build_base
 
     name = "tiny-base" + ("-no-reflection" if args.no_reflection else "")
     out = args.out or f"data/{name}"
     work = f"runs/{name}-seed{args.seed}"
-    build_base(out, steps=args.steps, seed=args.seed, reflect=not args.no_reflection, work=work)
+    build_base(
+        out,
+        steps=STEPS if args.steps is None else args.steps,
+        seed=args.seed,
+        reflect=not args.no_reflection,
+        work=work,
+    )
     print(f"base written to {out}; check it with: python -m r1lite gate --model {out}")
 
 
@@ -97,7 +103,9 @@ def parser() -> argparse.ArgumentParser:
     zero.set_defaults(do=_zero)
 
     base = verbs.add_parser("base", help="make the tiny base from a seed (about 15 minutes)")
-    base.add_argument("--steps", type=int, default=5000, help="of 64 documents each")
+    base.add_argument(
+        "--steps", type=int, help="of 64 documents each; the shipped number if not given"
+    )
     base.add_argument("--seed", type=int, default=0)
     base.add_argument("--out", default="", help="folder; data/tiny-base if not given")
     base.add_argument("--no-reflection", action="store_true", help="leave out reflection markers")

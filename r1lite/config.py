@@ -53,7 +53,7 @@ class RunConfig:
     max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
     n_minibatches: int = 1  # updates per pass over a rollout; from 2 on the later ones are stale
     inner_epochs: int = 1  # passes over each rollout
-    micro_batch_tokens: int = 8192  # padded tokens per forward pass; memory, not results
+    micro_batch_tokens: int = 2048  # padded tokens per forward pass; memory, not results
 
     # keeping and showing
     run_dir: str = "runs/zero"  # log, samples and checkpoints go here

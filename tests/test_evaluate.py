@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from r1lite.evaluate import clustered_interval, evaluate, grade, search_figures
+from r1lite.evaluate.language import language_consistency
 from r1lite.records import Group, Problem, Rollout
 from r1lite.world import make_problems
 
@@ -81,6 +82,9 @@ def test_grade_by_hand():
     )
     assert report.pass_at_1 == 0.25  # (1/2 + 0) / 2
     assert report.pass_at_1_lenient == 0.5
+    assert report.cons_at_k == 0.5  # a's only vote is right; b's is wrong
+    # a: all English, English; b: all Chinese in an English question, no words at all
+    assert report.language_consistency == pytest.approx(2 / 3)
     assert report.format == 0.5
     assert report.truncated == 0.25
     assert report.mean_tokens == (13 + 7 + 9 + 4) / 4
@@ -89,6 +93,36 @@ def test_grade_by_hand():
     assert (report.n_problems, report.k) == (2, 2)
     assert report.interval == pytest.approx(sandwich([0.5, 0.0], ["3-4-6", "1-2-3"]))
     assert report.as_dict()["pass_at_1"] == 0.25
+
+
+def test_the_majority_counts_answers_in_the_format_only():
+    asked = problem((6, 4, 3), 21)
+    right = "<think> a </think> <answer> 6 * 4 - 3 </answer>"
+    wrong = "<think> a </think> <answer> 6 + 4 + 3 </answer>"
+
+    def cons(*texts):
+        return grade([group(asked, *texts)]).cons_at_k
+
+    assert cons(right, right, wrong) == 1.0
+    assert cons(wrong, right, wrong) == 0.0
+    assert cons(wrong, right) == 0.0 and cons(right, wrong) == 1.0, "the first of equals counts"
+    assert cons(right, "6 + 4 + 3", "6 + 4 + 3", "6 + 4 + 3") == 1.0
+    assert cons("6 * 4 - 3", "6 * 4 - 3") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "share"),
+    [
+        ("<think> try 3 + 4 = 7 , wait </think>", "en", 1.0),
+        ("<think> try 3 + 4 = 7 , wait </think>", "zh", 0.0),
+        ("try 等 wait 试", "zh", 0.5),
+        ("3 + 4 = 7 vs A x", "en", 1.0),  # "vs" is a word, A and x are names
+        ("3 + 4 = 7", "en", None),
+        ("", "zh", None),
+    ],
+)
+def test_language_consistency(text, language, share):
+    assert language_consistency(text, language) == share
 
 
 def test_pass_at_1_is_the_mean_over_problems():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from ..prompt import split_answer
 from ..records import Group, Problem
 from ..rewards import is_right, is_right_leniently
 from ..world.corpus import reflection_words
+from .language import language_consistency
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,26 @@ class Report:
     pass_at_1                  mean over problems of the share of k answers that are right
     interval                   half-width of its 95 % interval, clustered
     pass_at_1_lenient          the same with tags ignored: the last expression counts
+    cons_at_k                  share of problems whose commonest answer of k is right (the paper's
+                               cons@64); answers outside the format have no vote
     format                     share of answers in the strict format
     mean_tokens                answer length; truncated: share cut off
     reflection_per_answer      reflection markers per answer ("wait", "check" and their Chinese)
     reflection_per_1k_tokens   the same per 1,000 answer tokens
+    language_consistency       mean share of words in the question's language, of the thinking
+                               where the format is kept, else of the whole answer
     """
 
     pass_at_1: float
     interval: float
     pass_at_1_lenient: float
+    cons_at_k: float
     format: float
     mean_tokens: float
     truncated: float
     reflection_per_answer: float
     reflection_per_1k_tokens: float
+    language_consistency: float
     n_problems: int
     k: int
 
@@ -79,18 +86,32 @@ def grade(groups: Sequence[Group]) -> Report:
     per_problem = [sum(is_right(g.problem, r.text) for r in g.rollouts) / k for g in groups]
     markers = set(reflection_words())
     n_markers = sum(word in markers for text in texts for word in text.split())
+    consistencies = [
+        language_consistency(split_answer(r.text).think or r.text, p.language) for p, r in answers
+    ]
+    spoken = [share for share in consistencies if share is not None]
     return Report(
         pass_at_1=sum(per_problem) / len(groups),
         interval=clustered_interval(per_problem, [g.problem.cluster for g in groups]),
         pass_at_1_lenient=sum(is_right_leniently(p, r.text) for p, r in answers) / n,
+        cons_at_k=sum(map(_majority_is_right, groups)) / len(groups),
         format=sum(split_answer(text).is_well_formed for text in texts) / n,
         mean_tokens=n_tokens / n,
         truncated=sum(r.truncated for _, r in answers) / n,
         reflection_per_answer=n_markers / n,
         reflection_per_1k_tokens=1000 * n_markers / n_tokens,
+        language_consistency=sum(spoken) / len(spoken) if spoken else math.nan,
         n_problems=len(groups),
         k=k,
     )
+
+
+def _majority_is_right(group: Group) -> bool:
+    """Whether the commonest final answer is right; of equally common ones the first counts."""
+    by_final = {split_answer(r.text).final: r.text for r in group.rollouts}
+    votes = Counter(split_answer(r.text).final for r in group.rollouts)
+    del votes[None]
+    return bool(votes) and is_right(group.problem, by_final[votes.most_common(1)[0][0]])
 
 
 def clustered_interval(values: Sequence[float], clusters: Sequence[str]) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..policy.savings import saves
 from ..records import Group
 
 
@@ -66,9 +67,13 @@ def token_budget_chunks(lengths: Sequence[int], budget: int) -> list[list[int]]:
     [[2, 0], [3], [1]]
     """
     chunks: list[list[int]] = [[]]
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if chunks[-1] and (len(chunks[-1]) + 1) * lengths[index] > budget:
+    order = range(len(lengths))
+    longest = 0
+    for index in sorted(order, key=lambda i: (lengths[i], i)) if saves("sort_by_length") else order:
+        longest = max(longest, lengths[index])
+        if chunks[-1] and (len(chunks[-1]) + 1) * longest > budget:
             chunks.append([])
+            longest = lengths[index]
         chunks[-1].append(index)
     return chunks if chunks[0] else []
 

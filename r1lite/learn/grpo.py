@@ -6,16 +6,12 @@ problems -> prompts -> groups of answers -> rewards -> advantages -> batch -> lo
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from ..config import RunConfig
 from ..policy.load import Policy, load_policy, save_policy
-from ..policy.logprobs import token_logps
 from ..policy.sample import sample_groups
 from ..records import Group, Problem, StepLog
 from ..rewards import score
@@ -31,11 +27,11 @@ from ..runlog import (
     write_json,
 )
 from ..world import keyed_rng, make_problem, read_problems
-from .batching import Row, to_batch, to_rows, token_budget_chunks
 from .checkpoint import check_same_run, find_checkpoint, load_checkpoint, save_checkpoint
+from .clock import Clock
 from .health import Health
 from .interrupt import PoliteInterrupt
-from .objective import group_advantages, grpo_terms
+from .update import make_optimizer, minibatches, update
 
 
 @dataclass(frozen=True)
@@ -59,10 +55,18 @@ def draw_problems(cfg: RunConfig, rollout: int, pool: Sequence[Problem] = ()) ->
     return [make_problem(cfg.family, "train", cfg.seed, rollout, i) for i in range(cfg.n_problems)]
 
 
-def make_optimizer(policy: Policy, cfg: RunConfig) -> torch.optim.Optimizer:
-    """AdamW without weight decay, as nothing but reward should move a weight."""
-    trainable = [p for p in policy.model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trainable, lr=cfg.learning_rate, weight_decay=0.0, fused=True)
+def sample(policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int) -> list[Group]:
+    """A group of answers to each problem, not yet scored."""
+    return sample_groups(
+        policy,
+        problems,
+        n_answers=cfg.n_answers,
+        max_new_tokens=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        template=cfg.template,
+        seed=cfg.seed,
+        step=step,
+    )
 
 
 def rollout(
@@ -73,91 +77,7 @@ def rollout(
     rewards: Mapping[str, Reward] | None = None,
 ) -> list[Group]:
     """Sample a group of answers to each problem and score them."""
-    groups = sample_groups(
-        policy,
-        problems,
-        n_answers=cfg.n_answers,
-        max_new_tokens=cfg.max_new_tokens,
-        temperature=cfg.temperature,
-        template=cfg.template,
-        seed=cfg.seed,
-        step=step,
-    )
-    return score(groups, cfg.reward_weights, rewards)
-
-
-def minibatches(groups: Sequence[Group], cfg: RunConfig, step: int) -> list[list[Row]]:
-    """Rows with their advantages, cut into updates; more than one are shuffled first.
-
-    Advantages come before the shuffle, which scatters the groups.
-    """
-    rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)  # (P, G)
-    rows = to_rows(groups, group_advantages(rewards, scale=cfg.advantage_scale))
-    size = len(rows) // cfg.n_minibatches
-    batches = []
-    for epoch in range(cfg.inner_epochs):
-        if cfg.n_minibatches > 1:
-            keyed_rng("shuffle", cfg.seed, step, epoch).shuffle(rows)
-        batches += [rows[i : i + size] for i in range(0, len(rows), size)]
-    return batches
-
-
-def update(
-    policy: Policy,
-    rows: Sequence[Row],
-    optimizer: torch.optim.Optimizer,
-    cfg: RunConfig,
-    step: int,
-    reference: torch.nn.Module | None = None,
-) -> dict[str, float]:
-    """One policy update on a mini-batch of answers; returns its part of the StepLog.
-
-    The loss is a sum over answers divided by their number before any is dropped, so micro-batches
-    and dropping change nothing. Answers without an advantage are dropped when beta is 0: their
-    gradient is exactly 0.
-    """
-    taught = [row for row in rows if row.advantage != 0.0 or cfg.beta]
-    totals = {"loss": 0.0, "kl": 0.0, "n_clipped": 0.0, "sampler_gap": 0.0}
-    for chunk in token_budget_chunks([len(row) for row in taught], cfg.micro_batch_tokens):
-        batch = to_batch([taught[i] for i in chunk], policy.pad_id).to(policy.device)
-        logp_new = token_logps(policy.model, batch.token_ids, temperature=cfg.temperature)
-        logp_ref = None
-        if reference is not None:
-            with torch.no_grad():
-                logp_ref = token_logps(reference, batch.token_ids, temperature=cfg.temperature)
-        terms = grpo_terms(
-            logp_new,
-            batch.logp_old,
-            batch.advantages,
-            batch.response_mask,
-            clip_epsilon=cfg.clip_epsilon,
-            beta=cfg.beta,
-            logp_ref=logp_ref,
-            form=cfg.form,
-        )
-        loss = terms.per_answer.sum() / len(rows)
-        loss.backward()
-        gap = ((logp_new.detach() - batch.logp_old) * batch.response_mask).abs().max().item()
-        totals["loss"] += loss.item()
-        totals["kl"] += terms.kl.sum().item() / len(rows)
-        totals["n_clipped"] += terms.n_clipped.item()
-        totals["sampler_gap"] = max(totals["sampler_gap"], gap)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    grad_norm = 0.0
-    if taught:  # else Adam's momentum would move the weights for no reason
-        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm).item()
-        for group in optimizer.param_groups:
-            group["lr"] = cfg.learning_rate * min(1.0, step / max(cfg.warmup_steps, 1))
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    n_tokens = sum(len(row.answer_ids) for row in rows)
-    return {
-        "loss": totals["loss"],
-        "grad_norm": grad_norm,
-        "kl": totals["kl"],
-        "clip_fraction": totals["n_clipped"] / n_tokens,
-        "sampler_gap": totals["sampler_gap"],
-    }
+    return score(sample(policy, problems, cfg, step), cfg.reward_weights, rewards)
 
 
 def rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
@@ -219,25 +139,29 @@ def train(
     for warning in warnings:
         bar.write(f"warning: {warning}")
 
-    step, saved = start, start
+    step, saved, clock = start, start, Clock()
     with bar, PoliteInterrupt() as interrupt:
         while step < cfg.steps and not interrupt.asked:
-            begun = time.perf_counter()
             problems = draw_problems(cfg, step // per_rollout, pool)
-            groups = rollout(policy, problems, cfg, step + 1, rewards)
-            sampled = time.perf_counter()
+            clock.lap("other")
+            groups = sample(policy, problems, cfg, step + 1)
+            clock.lap("rollout")
+            groups = score(groups, cfg.reward_weights, rewards)
+            clock.lap("reward")
             figures = rollout_figures(groups)
             gap = None
             for rows in minibatches(groups, cfg, step + 1):
                 step += 1
+                clock.lap("other")
                 done = update(policy, rows, optimizer, cfg, step, reference)
+                clock.lap("train")
                 gap = done["sampler_gap"] if gap is None else gap
                 log = StepLog(step=step, **figures, **done | {"sampler_gap": gap})
                 if reference is not None and step % cfg.reference_every == 0:
                     reference.load_state_dict(policy.model.state_dict())
                 complaints = health.observe(log)
-                seconds = {"rollout": sampled - begun, "step": time.perf_counter() - begun}
-                row = asdict(log) | {"seconds": {k: round(v, 3) for k, v in seconds.items()}}
+                clock.lap("other")
+                row = asdict(log) | {"seconds": clock.read()}
                 append_jsonl(
                     run_dir / "metrics.jsonl",
                     row | ({"warnings": complaints} if complaints else {}),

@@ -14,8 +14,9 @@ import torch
 
 from ..prompt import render
 from ..records import Group, Problem, Rollout, UserError
-from .cache import make_cache
+from .decoder import start_decoding
 from .load import Policy
+from .savings import saves
 
 ROWS_AT_ONCE = 512  # more rows cost memory and, on a CPU, gain little
 COMPACT_BELOW = 0.75  # drop finished rows once fewer than this share are still writing
@@ -113,32 +114,15 @@ def _decode(
     top_p: float,
 ) -> list[Rollout]:
     """Write answers token by token: prompts are read once a group, finished rows are dropped."""
-    device, model = policy.device, policy.model
-    width = max(map(len, prompts))
-    tokens = torch.tensor([[policy.pad_id] * (width - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache = make_cache(model)
-    out = model(
-        input_ids=tokens,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    cache.batch_repeat_interleave(n_answers)
-    logits = out.logits[:, -1].repeat_interleave(n_answers, 0)
-    mask = mask.repeat_interleave(n_answers, 0)
-    position = positions[:, -1:].repeat_interleave(n_answers, 0)
-
+    device = policy.device
     n_rows, limit = uniforms.shape
+    logits, decoder = start_decoding(policy.model, prompts, n_answers, policy.pad_id)
     draws = torch.from_numpy(uniforms).to(device)
     ids = torch.full((n_rows, limit), policy.pad_id, device=device)
     logps = torch.zeros((n_rows, limit), device=device)
     lengths = torch.full((n_rows,), limit, device=device)
     stopped = torch.zeros(n_rows, dtype=torch.bool, device=device)
-    rows = torch.arange(n_rows, device=device)  # which answer each row of the cache belongs to
+    rows = torch.arange(n_rows, device=device)  # which answer each row of the decoder belongs to
     for t in range(limit):
         chosen, logp = pick(logits, draws[rows, t], temperature, top_p)
         ids[rows, t], logps[rows, t] = chosen, logp
@@ -149,19 +133,11 @@ def _decode(
         n_writing = int(writing.sum())
         if n_writing == 0 or t + 1 == limit:
             break
-        if n_writing < COMPACT_BELOW * len(rows):
+        if saves("drop_finished_rows") and n_writing < COMPACT_BELOW * len(rows):
             keep = writing.nonzero()[:, 0]
-            cache.batch_select_indices(keep)
-            rows, chosen, mask, position = rows[keep], chosen[keep], mask[keep], position[keep]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], -1)
-        position = position + 1
-        logits = model(
-            input_ids=chosen[:, None],
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
+            decoder.keep(keep)
+            rows, chosen = rows[keep], chosen[keep]
+        logits = decoder.step(chosen)
     return [
         Rollout(
             token_ids=tuple(ids[row, :length].tolist()),

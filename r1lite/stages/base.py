@@ -28,10 +28,7 @@ SHAPE = {
 }
 DOCUMENTS_PER_STEP = 64
 MUON_LR, ADAM_LR, WARMUP = 0.02, 3e-3, 30
-# (steps, height) of the learning-rate cycles. The second was to ripen tries on held-out numbers
-# and did not (0.94 to 0.95 valid); the third, with other documents (corpus.selections), brought
-# them to 0.966, short of the 0.97 of the gate.
-CYCLES: tuple[tuple[int, float], ...] = ((3000, 1.0), (1000, 0.5), (1000, 0.5))
+STEPS = 5000
 SAVE_EVERY = 200
 
 
@@ -85,25 +82,18 @@ def _optimizers(model) -> list[torch.optim.Optimizer]:
 
 
 def rate_factor(step: int, steps: int) -> float:
-    """Share of the peak learning rate at a step (from 0): each cycle warms up and falls to 0.
+    """Share of the peak learning rate at a step (from 0): a warm-up, then a line down to 0.
 
-    The cycles stretch or shrink with the number of steps, so that a short base anneals too.
-
-    >>> rate_factor(1500, 5000), rate_factor(3500, 5000), rate_factor(300, 1000)
-    (0.5, 0.25, 0.5)
+    >>> rate_factor(0, 5000) < 0.04, rate_factor(2500, 5000), rate_factor(4000, 5000)
+    (True, 0.5, 0.2)
     """
-    stretch = steps / sum(length for length, _ in CYCLES)
-    for length, height in CYCLES:
-        if step < length * stretch:
-            return height * min(1.0, (step + 1) / WARMUP) * (1 - step / (length * stretch))
-        step -= length * stretch
-    return 0.0
+    return min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
 
 
 def build_base(
     out: Path | str,
     *,
-    steps: int = sum(length for length, _ in CYCLES),
+    steps: int = STEPS,
     seed: int = 0,
     reflect: bool = True,
     work: Path | str = "runs/base",
@@ -118,7 +108,9 @@ def build_base(
     from tqdm import tqdm
 
     if steps < 1:
-        raise UserError(f"steps={steps}: a base needs at least 1 step; the shipped one took 5000.")
+        raise UserError(
+            f"steps={steps}: a base needs at least 1 step; the shipped one took {STEPS}."
+        )
     work = Path(work)
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()

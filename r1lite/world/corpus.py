@@ -15,17 +15,14 @@ from .common import LANGUAGES, MARKERS, MAX_NUMBER, REFLECTION, Draft, Voice, ke
 
 # How many documents in a hundred are of which kind.
 SHARES = {
-    "sums": 10,
+    "sums": 14,
     "facts": 5,
-    "countdown": 37,
-    "programs": 13,
+    "countdown": 34,
+    "programs": 12,
     "science": 11,
-    "logic": 14,
-    "chat": 10,
+    "logic": 15,
+    "chat": 9,
 }
-# From this document on, selections take the place of bare sums: until then 0.98 of the tries on
-# read sets of numbers used the given numbers, and only 0.95 of those on held-out sets.
-SELECTIONS_FROM = 256_000
 KEEPS_FORMAT = 0.45  # the share of documents with all four tags in place
 STOP_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<eos>", "<pad>", "<unk>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -75,7 +72,7 @@ def document(seed: int, index: int, *, reflect: bool = True) -> str:
     kind = rng.choices(list(SHARES), SHARES.values())[0]
     language = rng.choice(LANGUAGES)
     if kind == "sums":
-        lines = countdown.facts if index < SELECTIONS_FROM else countdown.selections
+        lines = rng.choice((countdown.facts, countdown.selections))
         return lines(Voice(rng, language, reflect=reflect), n=rng.randint(6, 14))
     if kind == "facts":
         source = rng.choice((science, chat))

@@ -70,6 +70,17 @@ def _describe(world: tuple[bool, ...], side: int) -> str:
     return " , ".join(f"{p} {KINDS[w][side]}" for p, w in zip(PEOPLE, world))
 
 
+def _recall(statement: Statement, world: tuple[bool, ...], side: int) -> str:
+    """The kinds, in a world, of the people that a statement is about.
+
+    Said beside the statement, its truth can be read off the words before it. Without them the
+    base judged 64 % of the statements right, little better than a coin.
+    """
+    kind, i, j = statement
+    people = (i,) if kind == "is" else (i, j)
+    return " ".join(f"{PEOPLE[p]} {KINDS[world[p]][side]}" for p in people)
+
+
 def make(cluster: str, language: str, rng: random.Random) -> Problem:
     """The one problem of this puzzle."""
     side = 0 if language == "en" else 1
@@ -106,8 +117,9 @@ def draft(problem: Problem, voice: Voice) -> Draft:
             truth = holds(statement, world)
             fits = truth == world[person]
             text += (
-                f" {speaker} {_say(statement, side)} {voice.say('true' if truth else 'false')}"
-                f" {KINDS[world[person]][side]} {voice.say('yes' if fits else 'no')} ,"
+                f" {speaker} {_say(statement, side)} : {_recall(statement, world, side)}"
+                f" {voice.say('true' if truth else 'false')} {KINDS[world[person]][side]}"
+                f" {voice.say('yes' if fits else 'no')} ,"
             )
             if not fits:
                 break

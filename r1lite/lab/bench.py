@@ -1,0 +1,121 @@
+"""How fast is a step, where do its seconds go, and how far is it from what the machine allows?"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from ..config import RunConfig, preset
+from ..learn import train
+from ..learn.grpo import draw_problems, sample
+from ..policy import Policy, load_policy
+from ..policy.savings import SAVINGS, without
+from ..runlog import describe_run, read_json, read_jsonl, write_json
+from .floor import best_seconds, floor, matrices
+
+RESULT = Path("data/recorded/bench.json")
+PARTS = ("rollout", "reward", "train", "other")
+
+
+def bench_config(**changes: Any) -> RunConfig:
+    """The work that is timed: 32 problems x 8 answers of at most 256 tokens, no KL."""
+    work = {"max_new_tokens": 256, "steps": 6, "warmup_steps": 0}
+    return preset("tiny", **work | changes)
+
+
+def timed_run(cfg: RunConfig) -> list[dict[str, Any]]:
+    """Train from the base in a folder that is thrown away; returns its metrics rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        train(cfg.change(run_dir=folder, checkpoint_every=10**9), progress=False)
+        return read_jsonl(Path(folder) / "metrics.jsonl")
+
+
+def figures(rows: Sequence[dict[str, Any]], cfg: RunConfig) -> dict[str, float]:
+    """Medians over steps, the first left out: it pays for what is made only once."""
+    rows = rows[1:] if len(rows) > 1 else rows
+    answers = cfg.n_problems * cfg.n_answers
+
+    def mid(value) -> float:
+        return median(value(row) for row in rows)
+
+    parts = {f"{k}_s": median(row["seconds"].get(k, 0.0) for row in rows) for k in (*PARTS, "step")}
+    return parts | {
+        "mean_tokens": mid(lambda r: r["length"]),
+        "rollout_tokens_per_s": mid(lambda r: r["length"] * answers / r["seconds"]["rollout"]),
+        "train_tokens_per_s": mid(lambda r: r["tokens_trained"] / r["seconds"]["train"]),
+        "computed_tokens_per_s": mid(lambda r: r["tokens_computed"] / r["seconds"]["train"]),
+        "padding_efficiency": mid(lambda r: r["tokens_trained"] / r["tokens_computed"]),
+        "kept_fraction": mid(lambda r: r["kept"]),
+        "reward": mid(lambda r: r["reward"]),
+    }
+
+
+def floor_of(policy: Policy, cfg: RunConfig) -> dict[str, float]:
+    """The floor of a step with these settings, for answers that the base writes."""
+    groups = sample(policy, draw_problems(cfg, 1), cfg, 2)
+    lengths = [len(r.token_ids) for g in groups for r in g.rollouts]
+    prompts = [len(g.prompt_ids) for g in groups]
+    return floor(policy.model, prompts, lengths, min(cfg.micro_batch_tokens, 8192))
+
+
+def flops_share(policy: Policy, found: dict[str, float], context: float) -> dict[str, float]:
+    """MFU of training: useful operations per second over the best rate of a large product.
+
+    A token costs 6 N for N multiplied parameters and 12 x layers x width x context of attention.
+    """
+    n = sum(i * o * count for (i, o), count in matrices(policy.model).items())
+    config = policy.model.config
+    attention = 12 * config.num_hidden_layers * config.hidden_size * context
+    a = torch.randn(2048, 2048)
+    peak = 2 * 2048**3 / best_seconds(lambda: a @ a)
+    rate = found["train_tokens_per_s"] * (6 * n + attention)
+    return {"peak_gflops": peak / 1e9, "train_mfu": rate / peak}
+
+
+def bench(cfg: RunConfig) -> dict[str, Any]:
+    """Time a few steps of a run and set them against the floor."""
+    policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
+    found = figures(timed_run(cfg), cfg)
+    if policy.device.type == "cpu":
+        lowest = floor_of(policy, cfg)
+        found |= {f"floor_{name}_s": value for name, value in lowest.items()}
+        found["step_over_floor"] = found["step_s"] / lowest["step"]
+        found |= flops_share(policy, found, found["mean_tokens"])
+        found["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    else:
+        found["peak_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return found
+
+
+def ladder(cfg: RunConfig, *, rounds: int = 3) -> dict[str, dict[str, float]]:
+    """A step without each saving in turn, interleaved: name -> median seconds and what it adds."""
+    times: dict[str, list[float]] = {name: [] for name in ("all on", *SAVINGS)}
+    for _ in range(rounds):
+        for name, seconds in times.items():
+            with without(*(() if name == "all on" else (name,))):
+                seconds.append(figures(timed_run(cfg), cfg)["step_s"])
+    best = median(times["all on"])
+    return {
+        name: {"step_s": median(seconds), "saves_s": median(seconds) - best}
+        for name, seconds in times.items()
+    }
+
+
+def keep(part: str, value: Any, cfg: RunConfig, path: Path = RESULT) -> None:
+    """Put one part into the JSON file that the README's table is made from."""
+    whole = read_json(path) if path.exists() else {}
+    facts = describe_run(config=cfg.as_dict())
+    write_json(path, whole | {part: {"figures": value} | facts})
+
+
+def table(found: dict[str, float]) -> str:
+    """Markdown of one bench."""
+    return "\n".join(
+        ["| | |", "|---|---|"] + [f"| {name} | {value:,.3f} |" for name, value in found.items()]
+    )

@@ -1,0 +1,151 @@
+"""The same work in TRL's GRPOTrainer: same model, prompts, order, group, lengths and optimizer."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from statistics import mean, median, stdev
+from typing import Any
+
+from ..config import RunConfig
+from ..learn.grpo import draw_problems
+from ..prompt import render
+from ..records import UserError
+from ..rewards import accuracy_reward, format_reward
+from .bench import timed_run
+
+DEFAULT_ROWS = 8  # answers per forward pass, as GRPOConfig has it
+TRIED_ROWS = (8, 16, 32, 64, 256)
+
+
+def timed_trl(cfg: RunConfig, rows: int, *, tuned: bool = True) -> list[dict[str, float]]:
+    """Train cfg.steps steps in TRL; returns step seconds and mean reward of each.
+
+    rows   answers per forward pass; they are gathered until the rollout is complete
+    tuned  False leaves bf16 and gradient checkpointing at TRL's defaults (both on)
+    Raises UserError where TRL is not installed.
+    """
+    try:
+        from datasets import Dataset
+        from transformers import TrainerCallback
+        from trl import GRPOConfig, GRPOTrainer
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is not installed: comparing with TRL needs the packages of "
+            "requirements-test.txt. Run `make setup-deep`, then use .venv-deep/bin/python."
+        ) from error
+    problems = [p for step in range(cfg.steps) for p in draw_problems(cfg, step)]
+    by_prompt = {render(p.question, cfg.template): p for p in problems}
+    rewards: list[float] = []
+
+    def reward(prompts, completions, **columns):
+        columns["problem"] = [by_prompt[prompt] for prompt in prompts]
+        right = accuracy_reward(prompts, completions, **columns)
+        kept = format_reward(prompts, completions, **columns)
+        total = [
+            cfg.accuracy_weight * a + cfg.format_weight * f
+            for a, f in zip(right, kept, strict=True)
+        ]
+        rewards.append(mean(total))
+        return total
+
+    marks: list[float] = []
+
+    class Marks(TrainerCallback):
+        def on_step_begin(self, *args, **kwargs):
+            marks.append(time.perf_counter())
+
+        on_step_end = on_step_begin
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = GRPOTrainer(
+            model=cfg.model,
+            reward_funcs=[reward],
+            args=GRPOConfig(
+                output_dir=folder,
+                max_steps=cfg.steps,
+                per_device_train_batch_size=rows,
+                gradient_accumulation_steps=cfg.n_problems * cfg.n_answers // rows,
+                num_generations=cfg.n_answers,
+                max_completion_length=cfg.max_new_tokens,
+                temperature=cfg.temperature,
+                top_p=1.0,
+                top_k=0,
+                beta=cfg.beta,
+                epsilon=cfg.clip_epsilon,
+                loss_type="grpo",
+                learning_rate=cfg.learning_rate,
+                lr_scheduler_type="constant_with_warmup",
+                warmup_steps=cfg.warmup_steps,
+                weight_decay=0.0,
+                max_grad_norm=cfg.max_grad_norm,
+                seed=cfg.seed,
+                **({"bf16": False, "gradient_checkpointing": False} if tuned else {}),
+                shuffle_dataset=False,
+                use_cpu=cfg.device == "cpu",
+                report_to=[],
+                save_strategy="no",
+                logging_steps=10**6,
+                disable_tqdm=True,
+            ),
+            train_dataset=Dataset.from_list(
+                [{"prompt": render(p.question, cfg.template)} for p in problems]
+            ),
+            callbacks=[Marks()],
+        )
+        trainer.train()
+    per_step = len(rewards) // cfg.steps
+    return [
+        {
+            "step_s": marks[2 * i + 1] - marks[2 * i],
+            "reward": mean(rewards[i * per_step : (i + 1) * per_step]),
+        }
+        for i in range(cfg.steps)
+    ]
+
+
+def same_learning(cfg: RunConfig, rows: int, steps: int = 20) -> dict[str, Any]:
+    """Reward against samples in both: the difference over the last half, in standard errors."""
+    cfg = cfg.change(steps=steps)
+    ours = [row["reward"] for row in timed_run(cfg)]
+    theirs = [row["reward"] for row in timed_trl(cfg, rows)]
+    late, late_trl = ours[steps // 2 :], theirs[steps // 2 :]
+    error = (stdev(late) ** 2 / len(late) + stdev(late_trl) ** 2 / len(late_trl)) ** 0.5
+    gap = mean(late) - mean(late_trl)
+    return {"ours": ours, "trl": theirs, "gap": gap, "gap_in_standard_errors": gap / error}
+
+
+def against_trl(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
+    """Step seconds of ours, TRL tuned and TRL default, interleaved; medians over the rounds."""
+    short = cfg.change(steps=3)
+    tried = {n: min(r["step_s"] for r in timed_trl(short, n)) for n in TRIED_ROWS}
+    best = min(tried, key=tried.get)
+    print(f"TRL's best batch: {best} answers a pass ({tried})", flush=True)
+    learning = same_learning(cfg, best)
+    print(f"gap of rewards: {learning['gap']:+.3f}", flush=True)
+    if abs(learning["gap_in_standard_errors"]) > 3:
+        raise UserError(
+            f"the rewards of the two trainers differ by {learning['gap']:.3f}, which is "
+            f"{learning['gap_in_standard_errors']:.1f} standard errors: they do not do the same "
+            "work, so their times cannot be compared. Compare their settings first."
+        )
+    seconds: dict[str, list[float]] = {"ours": [], "trl_tuned": [], "trl_default": []}
+    for _ in range(rounds):
+        runs = {
+            "ours": [row["seconds"]["step"] for row in timed_run(short)],
+            "trl_tuned": [r["step_s"] for r in timed_trl(short, best)],
+            "trl_default": [r["step_s"] for r in timed_trl(short, DEFAULT_ROWS, tuned=False)],
+        }
+        for name, steps in runs.items():
+            seconds[name].append(median(steps[1:]))  # the first pays for what is made only once
+        print({name: round(values[-1], 2) for name, values in seconds.items()}, flush=True)
+    middle = {name: median(values) for name, values in seconds.items()}
+    return {
+        "rounds": seconds,
+        "median_step_s": middle,
+        "faster_than_tuned": middle["trl_tuned"] / middle["ours"],
+        "faster_than_default": middle["trl_default"] / middle["ours"],
+        "trl_rows": best,
+        "trl_tried": tried,
+        "learning": learning,
+    }

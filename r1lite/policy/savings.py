@@ -1,0 +1,49 @@
+"""The exact savings, each with a switch: what is computed once, later or not at all.
+
+None changes a result beyond rounding; tests hold that in float64. The switches are for those
+tests and for `python -m r1lite bench --ladder`, which times a step without each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+SAVINGS = {
+    "prompt_once_in_rollout": "a prompt is read once per group before its answers are sampled",
+    "drop_finished_rows": "answers that have ended leave the batch while the others go on",
+    "block_cache": "keys and values are written in place, not copied at every token",
+    "written_out": "a decoding step is written out in tensors, without the model's modules",
+    "shared_keys": "query heads that share a key head read it without a copy",
+    "drop_equal_groups": "groups whose rewards are equal are not trained on: their gradient is 0",
+    "sort_by_length": "micro-batches hold answers of like length, so that little is padding",
+    "prompt_once_in_training": "a prompt is read once per group, forward and backward",
+    "answer_scores_only": "scores of words are computed for answer tokens only",
+}
+_off: set[str] = set()
+
+
+def saves(name: str) -> bool:
+    """Whether a saving is on; all are, outside `without`."""
+    assert name in SAVINGS, name
+    return name not in _off
+
+
+@contextlib.contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Switch savings off for a while.
+
+    >>> with without("block_cache"):
+    ...     saves("block_cache"), saves("shared_keys")
+    (False, True)
+    """
+    unknown = set(names) - set(SAVINGS)
+    if unknown:
+        raise ValueError(f"{unknown} is no saving: choose from {', '.join(SAVINGS)}")
+    before = set(_off)
+    _off.update(names)
+    try:
+        yield
+    finally:
+        _off.clear()
+        _off.update(before)

@@ -1,0 +1,202 @@
+"""Every saving gives the tokens, the log-probabilities and the gradient of the plain way.
+
+In float64, on several architectures: some take the written-out decoder, some the exchangeable
+attention, and one (sliding windows) neither.
+"""
+
+import random
+
+import pytest
+import torch
+from test_batching import RecordingOptimizer, assert_same, naive_gradient
+from test_sampling import tokens
+
+from r1lite.config import preset
+from r1lite.learn.batching import Row
+from r1lite.learn.update import update
+from r1lite.policy import logprobs, sample_groups
+from r1lite.policy.attention import can_share_keys
+from r1lite.policy.decoder import fits
+from r1lite.policy.load import Policy
+from r1lite.policy.logprobs import plain_head, token_logps
+from r1lite.policy.savings import SAVINGS, saves, without
+from r1lite.world import make_problems
+
+SHAPE = {
+    "vocab_size": 541,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+SETTINGS = preset("tiny", max_grad_norm=1e9, clip_epsilon=0.2, micro_batch_tokens=60)
+
+
+def build(kind: str):
+    """A random model in float64: (model, may it take the written-out decoder, may it share)."""
+    import transformers as t
+
+    torch.manual_seed(3)
+    if kind == "qwen2":
+        return t.Qwen2ForCausalLM(t.Qwen2Config(**SHAPE)), True, True
+    if kind == "llama":
+        return t.LlamaForCausalLM(t.LlamaConfig(**SHAPE, tie_word_embeddings=True)), True, True
+    if kind == "qwen3":
+        return t.Qwen3ForCausalLM(t.Qwen3Config(**SHAPE)), False, True
+    config = t.Gemma2Config(**SHAPE, sliding_window=16)  # windows, and scores with a soft cap
+    return t.Gemma2ForCausalLM(config), False, False
+
+
+KINDS = ("qwen2", "llama", "qwen3", "gemma2")
+
+
+@pytest.fixture(autouse=True)
+def exact_norms(monkeypatch):
+    """transformers rounds to float32 inside its norms, which would hide differences below 1e-7."""
+    from transformers.models import gemma2, llama, qwen2, qwen3
+
+    def forward(self, x):
+        eps = getattr(self, "variance_epsilon", None) or self.eps
+        weight = self.weight + (1.0 if "Gemma" in type(self).__name__ else 0.0)
+        return weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+
+    for norm in (
+        gemma2.modeling_gemma2.Gemma2RMSNorm,
+        llama.modeling_llama.LlamaRMSNorm,
+        qwen2.modeling_qwen2.Qwen2RMSNorm,
+        qwen3.modeling_qwen3.Qwen3RMSNorm,
+    ):
+        monkeypatch.setattr(norm, "forward", forward)
+
+
+@pytest.fixture(params=KINDS)
+def policy(request, tokenizer) -> Policy:
+    model, written_out, shares = build(request.param)
+    with torch.no_grad():  # else the biases of qwen2 are 0 and could be forgotten unnoticed
+        for name, p in model.named_parameters():
+            if "bias" in name or "norm" in name:
+                p.add_(0.3 * torch.randn_like(p))
+    model = model.double().eval()
+    assert (fits(model), can_share_keys(model)) == (written_out, shares)
+    return Policy(model, tokenizer, SHAPE["max_position_embeddings"])
+
+
+@pytest.fixture
+def problems():
+    return [p for family in ("countdown", "logic") for p in make_problems(family, "train", 2)]
+
+
+def draw(policy, problems):
+    return sample_groups(policy, problems, n_answers=3, max_new_tokens=70, seed=1)
+
+
+@pytest.fixture
+def rows(policy, problems) -> list[Row]:
+    """Answers of 1 to 20 tokens to four prompts; a third have no advantage."""
+    rng, made = random.Random(0), []
+    prompts = [policy.encode(p.question) for p in problems]
+    for i in range(12):
+        answer = [rng.randrange(3, 400) for _ in range(rng.choice((0, 3, 8, 19)))] + [1]
+        ids = torch.tensor([[*prompts[i % 4], *answer]])
+        with torch.no_grad():
+            logps = token_logps(policy.model, ids)[0, len(prompts[i % 4]) - 1 :]
+        logps = [float(logp) + rng.gauss(0, 0.2) for logp in logps]
+        made.append(Row(prompts[i % 4], answer, logps, 0.0 if i % 3 == 0 else rng.gauss(0, 1)))
+    return made
+
+
+def gradient(policy, rows, cfg=SETTINGS, reference=None):
+    optimizer = RecordingOptimizer(policy.model)
+    update(policy, rows, optimizer, cfg, step=1, reference=reference)
+    return optimizer.gradient
+
+
+@pytest.mark.parametrize("name", [None, *SAVINGS])
+def test_the_gradient_is_the_naive_one_with_and_without(policy, rows, name):
+    with without(*([name] if name else [])):
+        assert_same(gradient(policy, rows), naive_gradient(policy, rows, SETTINGS))
+
+
+def test_with_a_reference_too(policy, rows):
+    reference = build(policy.model.config.model_type)[0].double()
+    cfg = SETTINGS.change(beta=0.3)
+    assert_same(
+        gradient(policy, rows, cfg, reference), naive_gradient(policy, rows, cfg, reference)
+    )
+
+
+@pytest.mark.parametrize("name", [*SAVINGS])
+def test_the_same_answers_with_and_without(policy, problems, name):
+    """Seventy tokens: longer than a block of the cache and than a sliding window."""
+    expected = draw(policy, problems)
+    lengths = {len(r.token_ids) for g in expected for r in g.rollouts}
+    assert max(lengths) == 70 or len(lengths) > 3
+    with without(name):
+        found = draw(policy, problems)
+    assert tokens(found) == tokens(expected)
+    for a, b in zip(expected, found, strict=True):
+        for x, y in zip(a.rollouts, b.rollouts, strict=True):
+            assert x.logps == pytest.approx(y.logps, abs=1e-5)
+
+
+def test_the_sampler_agrees_with_the_trainer_after_a_large_update(policy, problems):
+    """A decoder that kept joined copies of old weights would be caught here."""
+    draw(policy, problems)
+    with torch.no_grad():
+        for p in policy.model.parameters():
+            p.mul_(1.2)
+    for group in draw(policy, problems):
+        for r in group.rollouts:
+            ids = torch.tensor([[*group.prompt_ids, *r.token_ids]])
+            with torch.no_grad():
+                logps = token_logps(policy.model, ids)[0, len(group.prompt_ids) - 1 :]
+            assert r.logps == pytest.approx(logps.tolist(), abs=1e-5)
+
+
+def test_a_large_vocabulary_takes_chunks_and_gives_the_same(policy, rows, monkeypatch):
+    expected = gradient(policy, rows)
+    if plain_head(policy.model)[0] is None:
+        assert policy.model.config.model_type == "gemma2"
+    monkeypatch.setattr(logprobs, "LARGE_VOCABULARY", 1)
+    assert_same(gradient(policy, rows), expected)
+
+
+def test_only_a_plain_head_is_taken_apart(policy):
+    soft_cap = policy.model.config.model_type == "gemma2"
+    assert (plain_head(policy.model)[0] is None) == soft_cap
+
+
+def test_a_prompt_is_read_once_a_group(policy, rows, monkeypatch):
+    """The number of tokens that go through the model, with and without sharing."""
+    from r1lite.learn.update import AnswerLogps
+
+    def computed():
+        answers = AnswerLogps(policy.model, rows, 0, 1.0)
+        from r1lite.learn.batching import to_batch
+
+        answers.of(rows, to_batch(rows, 0))
+        return answers.n_real
+
+    answers, prompts = sum(len(r.answer_ids) for r in rows), [len(r.prompt_ids) for r in rows]
+    shared = can_share_keys(policy.model)
+    assert computed() == answers + (sum(prompts[:4]) if shared else sum(prompts))
+    with without("prompt_once_in_training"):
+        assert computed() == answers + sum(prompts)
+
+
+def test_the_switchboard():
+    assert all(saves(name) for name in SAVINGS)
+    with without("block_cache"), without("written_out"):
+        assert not saves("block_cache") and not saves("written_out")
+    assert saves("block_cache")
+    with pytest.raises(ValueError, match="nonsense"):
+        without("nonsense").__enter__()
+    with pytest.raises(AssertionError):
+        saves("nonsense")
