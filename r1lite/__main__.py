@@ -79,6 +79,42 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(json.dumps(report.as_dict(), indent=1))
 
 
+def _bench(args: argparse.Namespace) -> None:
+    from .lab import bench, growth
+
+    changes = {"steps": args.steps, "device": args.device}
+    cfg = bench.bench_config(**changes | ({"model": args.model} if args.model else {}))
+    if args.against == "trl" or args.to:
+        from importlib.metadata import version
+
+        from .lab.bench_trl import against_trl, seconds_to
+    if args.growth:
+        found = growth.growth()
+        growth.growth_figure(found, bench.RESULT.with_name("bench_growth.png"))
+        bench.keep("growth", found, cfg)
+    elif args.ladder:
+        found = bench.ladder(cfg.change(steps=4))
+        bench.keep("ladder", found, cfg)
+    elif args.against == "generate":
+        found = bench.against_generate(cfg, rounds=args.rounds)
+        bench.keep("generate", found, cfg)
+    elif args.to:
+        found = [
+            seconds_to(cfg.change(seed=seed, steps=60), args.to, args.trl_rows)
+            for seed in range(args.seeds)
+        ]
+        bench.keep("to", {"threshold": args.to, "runs": found}, cfg)
+    elif args.against == "trl":
+        found = against_trl(cfg, rounds=args.rounds)
+        bench.keep("trl", found, cfg, trl=version("trl"))
+    else:
+        found = bench.bench(cfg)
+        bench.keep("step", found, cfg)
+        print(bench.table(found))
+        return
+    print(json.dumps(found, indent=1))
+
+
 def _record(args: argparse.Namespace) -> None:
     from .lab.report import redraw
     from .stages.record import names, record
@@ -121,6 +157,19 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--n-held-out", type=int, default=80, help="held-out problems")
     evaluate.add_argument("-k", type=int, default=16, help="samples a problem")
     evaluate.set_defaults(do=_evaluate)
+
+    bench = verbs.add_parser("bench", help="time a step: its parts, its floor, other trainers")
+    bench.add_argument("--model", default="", help="a folder; the shipped base if not given")
+    bench.add_argument("--device", default="cpu", help="cpu, cuda or auto")
+    bench.add_argument("--steps", type=int, default=6, help="timed steps; the first is left out")
+    bench.add_argument("--against", choices=["trl", "generate"], help="the same work there")
+    bench.add_argument("--rounds", type=int, default=5, help="interleaved rounds of --against")
+    bench.add_argument("--ladder", action="store_true", help="switch each saving off in turn")
+    bench.add_argument("--growth", action="store_true", help="cost against size, with a figure")
+    bench.add_argument("--to", type=float, default=0.0, help="seconds to this pass@1, and TRL's")
+    bench.add_argument("--seeds", type=int, default=5, help="seeds of --to")
+    bench.add_argument("--trl-rows", type=int, default=32, help="TRL's answers a pass in --to")
+    bench.set_defaults(do=_bench)
 
     record = verbs.add_parser("record", help="run or resume the recorded runs, redraw the README")
     record.add_argument("names", nargs="*", help="all if none is given")

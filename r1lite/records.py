@@ -102,8 +102,6 @@ class StepLog:
     sampler_gap   largest |log-probability difference| (nats) between trainer and sampler in
                   the first update after a rollout; later updates repeat it
     entropy       estimate of the policy's entropy per token (nats): mean of -log p
-    tokens_trained, tokens_computed
-                  tokens that went through the update's forward passes, without and with padding
     """
 
     step: int
@@ -119,5 +117,3 @@ class StepLog:
     kept: float
     sampler_gap: float
     entropy: float
-    tokens_trained: int = 0
-    tokens_computed: int = 0

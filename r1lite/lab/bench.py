@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -50,7 +51,7 @@ def figures(rows: Sequence[dict[str, Any]], cfg: RunConfig) -> dict[str, float]:
         "rollout_tokens_per_s": mid(lambda r: r["length"] * answers / r["seconds"]["rollout"]),
         "train_tokens_per_s": mid(lambda r: r["tokens_trained"] / r["seconds"]["train"]),
         "computed_tokens_per_s": mid(lambda r: r["tokens_computed"] / r["seconds"]["train"]),
-        "padding_efficiency": mid(lambda r: r["tokens_trained"] / r["tokens_computed"]),
+        "padding_efficiency": mid(lambda r: r["tokens_trained"] / max(r["tokens_computed"], 1)),
         "kept_fraction": mid(lambda r: r["kept"]),
         "reward": mid(lambda r: r["reward"]),
     }
@@ -93,6 +94,43 @@ def bench(cfg: RunConfig) -> dict[str, Any]:
     return found
 
 
+def against_generate(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
+    """Rollout tokens per second of ours and of transformers' generate, interleaved.
+
+    Same prompts, group, length limit, temperature and stop token; both write real answers.
+    """
+    policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
+    policy.model.eval()
+    rates: dict[str, list[float]] = {"ours": [], "generate": []}
+    for i in range(rounds + 1):  # the first round warms up
+        problems = draw_problems(cfg, i)
+        begun = time.perf_counter()
+        groups = sample(policy, problems, cfg, i)
+        ours = sum(len(r.token_ids) for g in groups for r in g.rollouts)
+        middle = time.perf_counter()
+        prompts = [list(g.prompt_ids) for g in groups]
+        width = max(map(len, prompts))
+        padded = torch.tensor([[policy.pad_id] * (width - len(p)) + p for p in prompts])
+        written = policy.model.generate(
+            input_ids=padded.to(policy.device),
+            attention_mask=(padded != policy.pad_id).long().to(policy.device),
+            num_return_sequences=cfg.n_answers,
+            max_new_tokens=cfg.max_new_tokens,
+            do_sample=True,
+            temperature=cfg.temperature,
+            top_k=0,
+            top_p=1.0,
+            pad_token_id=policy.pad_id,
+        )[:, width:]
+        end = time.perf_counter()
+        theirs = int((written != policy.pad_id).sum())
+        if i:
+            rates["ours"].append(ours / (middle - begun))
+            rates["generate"].append(theirs / (end - middle))
+    middle = {name: median(values) for name, values in rates.items()}
+    return {"rates": rates, "faster": middle["ours"] / middle["generate"]} | middle
+
+
 def ladder(cfg: RunConfig, *, rounds: int = 3) -> dict[str, dict[str, float]]:
     """A step without each saving in turn, interleaved: name -> median seconds and what it adds."""
     times: dict[str, list[float]] = {name: [] for name in ("all on", *SAVINGS)}
@@ -107,10 +145,10 @@ def ladder(cfg: RunConfig, *, rounds: int = 3) -> dict[str, dict[str, float]]:
     }
 
 
-def keep(part: str, value: Any, cfg: RunConfig, path: Path = RESULT) -> None:
+def keep(part: str, value: Any, cfg: RunConfig, path: Path = RESULT, **facts: Any) -> None:
     """Put one part into the JSON file that the README's table is made from."""
     whole = read_json(path) if path.exists() else {}
-    facts = describe_run(config=cfg.as_dict())
+    facts = describe_run(config=cfg.as_dict(), **facts)
     write_json(path, whole | {part: {"figures": value} | facts})
 
 

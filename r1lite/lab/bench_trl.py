@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
+from math import inf
 from statistics import mean, median, stdev
 from typing import Any
 
 from ..config import RunConfig
+from ..learn import train
 from ..learn.grpo import draw_problems
+from ..policy import Policy, load_policy
 from ..prompt import render
 from ..records import UserError
 from ..rewards import accuracy_reward, format_reward
+from ..stages.zero import held_out, measure
 from .bench import timed_run
 
 DEFAULT_ROWS = 8  # answers per forward pass, as GRPOConfig has it
 TRIED_ROWS = (8, 16, 32, 64, 256)
 
 
-def timed_trl(cfg: RunConfig, rows: int, *, tuned: bool = True) -> list[dict[str, float]]:
+def timed_trl(
+    cfg: RunConfig,
+    rows: int,
+    *,
+    tuned: bool = True,
+    is_done: Callable[[Any, int], bool] | None = None,
+) -> list[dict[str, float]]:
     """Train cfg.steps steps in TRL; returns step seconds and mean reward of each.
 
-    rows   answers per forward pass; they are gathered until the rollout is complete
-    tuned  False leaves bf16 and gradient checkpointing at TRL's defaults (both on)
+    rows     answers per forward pass; they are gathered until the rollout is complete
+    tuned    False leaves bf16 and gradient checkpointing at TRL's defaults (both on)
+    is_done  called with (model, step) after each step, outside the clock; True ends the run
     Raises UserError where TRL is not installed.
     """
     try:
@@ -52,10 +64,13 @@ def timed_trl(cfg: RunConfig, rows: int, *, tuned: bool = True) -> list[dict[str
     marks: list[float] = []
 
     class Marks(TrainerCallback):
-        def on_step_begin(self, *args, **kwargs):
+        def on_step_begin(self, args, state, control, **kwargs):
             marks.append(time.perf_counter())
 
-        on_step_end = on_step_begin
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            marks.append(time.perf_counter())
+            if is_done and is_done(model, state.global_step):
+                control.should_training_stop = True
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
@@ -94,13 +109,14 @@ def timed_trl(cfg: RunConfig, rows: int, *, tuned: bool = True) -> list[dict[str
             callbacks=[Marks()],
         )
         trainer.train()
-    per_step = len(rewards) // cfg.steps
+    n_steps = len(marks) // 2
+    per_step = len(rewards) // n_steps
     return [
         {
             "step_s": marks[2 * i + 1] - marks[2 * i],
             "reward": mean(rewards[i * per_step : (i + 1) * per_step]),
         }
-        for i in range(cfg.steps)
+        for i in range(n_steps)
     ]
 
 
@@ -149,3 +165,37 @@ def against_trl(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
         "trl_tried": tried,
         "learning": learning,
     }
+
+
+def seconds_to(
+    cfg: RunConfig, threshold: float, rows: int, *, every: int = 4, n_problems: int = 80
+) -> dict[str, Any]:
+    """Training seconds from the base to a held-out pass@1, ours and TRL's; evaluations apart.
+
+    every  updates between evaluations (k 8, the paper's sampling); a run that has not got there
+           after cfg.steps counts as infinite
+    """
+    problems = held_out(cfg.family, n_problems)
+    tokenizer = load_policy(cfg.model, device=cfg.device).tokenizer
+
+    def reached(model: Any, step: int) -> bool:
+        policy = Policy(model, tokenizer, model.config.max_position_embeddings)
+        return step % every == 0 and measure(policy, cfg, problems, k=8).pass_at_1 >= threshold
+
+    with tempfile.TemporaryDirectory() as folder:
+        ours, there = 0.0, False
+        for target in range(every, cfg.steps + 1, every):
+            begun = time.perf_counter()
+            result = train(cfg.change(steps=target, run_dir=folder), progress=False)
+            ours += time.perf_counter() - begun
+            if there := reached(result.policy.model, target):
+                break
+    found = {"seed": cfg.seed, "ours_s": ours if there else inf, "ours_steps": target}
+    marks: list[bool] = []
+
+    def is_done(model: Any, step: int) -> bool:
+        marks.append(reached(model, step))
+        return marks[-1]
+
+    theirs = sum(step["step_s"] for step in timed_trl(cfg, rows, is_done=is_done))
+    return found | {"trl_s": theirs if marks[-1] else inf, "trl_steps": len(marks)}

@@ -7,12 +7,12 @@ from statistics import mean
 from typing import Any
 
 from ..config import preset
-from ..runlog import atomic_path, read_jsonl
+from ..runlog import atomic_path, read_json, read_jsonl
 from ..stages.record import RECORDED, load_recorded
 from ..stages.zero import run_zero
+from .bench import RESULT
 
 README = Path("README.md")
-START, END = "<!-- recorded:start -->", "<!-- recorded:end -->"
 # What the paper reports for R1-Zero: (row, first, last, where it stands)
 PAPER = {
     "pass_at_1": ("15.6 %", "77.9 %", "AIME 2024 pass@1, v2 p4 (v1: 71.0 %)"),
@@ -123,9 +123,59 @@ def redraw() -> None:
         f"Paper: {PAPER['pass_at_1'][2]}; {PAPER['mean_tokens'][2]}."
     )
     table = comparison_table([run["run"]["eval"] for run in runs])
-    block = f"{START}\n![R1-Zero on countdown]({path.as_posix()})\n\n{table}\n\n{caption}\n{END}"
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    after = rest.split(END)[1]
+    _replace("recorded", f"![R1-Zero on countdown]({path.as_posix()})\n\n{table}\n\n{caption}")
+    redraw_bench()
+
+
+def redraw_bench() -> None:
+    """Rewrite the README's table of speeds from data/recorded/bench.json."""
+    if not RESULT.exists():
+        return
+    found = read_json(RESULT)
+    lines = ["| | seconds a step | |", "|---|---|---|"]
+    if "step" in found:
+        step = found["step"]["figures"]
+        lines += [
+            f"| ours: rollout + train + rest | {step['rollout_s']:.2f} + {step['train_s']:.2f} + "
+            f"{step['step_s'] - step['rollout_s'] - step['train_s']:.2f} = {step['step_s']:.2f} | "
+            f"{step['rollout_tokens_per_s']:,.0f} tokens/s written, "
+            f"{step['train_tokens_per_s']:,.0f} tokens/s trained |",
+            f"| floor: the arithmetic alone | {step['floor_step_s']:.2f} | "
+            f"a step takes {step['step_over_floor']:.1f} times as long |",
+        ]
+    if "trl" in found:
+        trl = found["trl"]["figures"]
+        for name, label in (
+            ("ours", "ours, beside TRL"),
+            ("trl_tuned", f"TRL {found['trl']['trl']}, its best batch ({trl['trl_rows']} rows)"),
+            ("trl_default", "TRL, its defaults"),
+        ):
+            seconds = trl["median_step_s"][name]
+            spread = trl["rounds"][name]
+            lines.append(
+                f"| {label} | {seconds:.2f} | {seconds / trl['median_step_s']['ours']:.1f} x; "
+                f"{min(spread):.2f} to {max(spread):.2f} over {len(spread)} rounds |"
+            )
+    if "generate" in found:
+        rates = found["generate"]["figures"]
+        lines.append(
+            f"| rollout against `generate` | | {rates['ours']:,.0f} and {rates['generate']:,.0f} "
+            f"tokens/s: {rates['faster']:.1f} x |"
+        )
+    first = next(iter(found.values()))
+    cfg = first["config"]
+    caption = (
+        f"{cfg['n_problems']} problems x {cfg['n_answers']} answers of at most "
+        f"{cfg['max_new_tokens']} tokens on the shipped base; {first['hardware']}, torch "
+        f"{first['versions']['torch']}; medians, interleaved (`python -m r1lite bench`)."
+    )
+    _replace("bench", "\n".join(lines) + "\n\n" + caption)
+
+
+def _replace(name: str, block: str) -> None:
+    """Put a block between the README's two markers of this name."""
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, rest = README.read_text(encoding="utf-8").split(start)
+    after = rest.split(end)[1]
     with atomic_path(README) as temporary:
-        temporary.write_text(before + block + after, encoding="utf-8")
+        temporary.write_text(f"{before}{start}\n{block}\n{end}{after}", encoding="utf-8")

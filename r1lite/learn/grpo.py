@@ -155,13 +155,14 @@ def train(
                 clock.lap("other")
                 done = update(policy, rows, optimizer, cfg, step, reference)
                 clock.lap("train")
+                tokens = {k: done.pop(k) for k in ("tokens_trained", "tokens_computed")}
                 gap = done["sampler_gap"] if gap is None else gap
                 log = StepLog(step=step, **figures, **done | {"sampler_gap": gap})
                 if reference is not None and step % cfg.reference_every == 0:
                     reference.load_state_dict(policy.model.state_dict())
                 complaints = health.observe(log)
                 clock.lap("other")
-                row = asdict(log) | {"seconds": clock.read()}
+                row = asdict(log) | tokens | {"seconds": clock.read()}
                 append_jsonl(
                     run_dir / "metrics.jsonl",
                     row | ({"warnings": complaints} if complaints else {}),

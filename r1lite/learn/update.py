@@ -84,7 +84,10 @@ def update(
     step: int,
     reference: torch.nn.Module | None = None,
 ) -> dict[str, float | int]:
-    """One policy update on a mini-batch of answers; returns its part of the StepLog.
+    """One policy update on a mini-batch of answers.
+
+    Returns its part of the StepLog, and tokens_trained and tokens_computed: tokens that went
+    through its forward passes, without and with padding.
 
     The loss is a sum over answers divided by their number before any is dropped, so micro-batches
     and dropping change nothing. Answers without an advantage are dropped when beta is 0: their

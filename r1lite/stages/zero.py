@@ -102,13 +102,13 @@ def run_zero(
     return result, summary
 
 
-def search_report(policy: Policy, *, n_problems: int = 80, n_answers: int = 8) -> dict[str, Any]:
+def search_report(policy: Policy, *, n_problems: int = 80, n_answers: int = 16) -> dict[str, Any]:
     """search_figures of a policy at T 1 on held-out countdown problems."""
     groups = sample_groups(
         policy,
         held_out("countdown", n_problems),
         n_answers=n_answers,
-        max_new_tokens=256,
+        max_new_tokens=RunConfig.max_new_tokens,
         seed=EVAL_SEED,
     )
     return asdict(search_figures(groups))

@@ -1,0 +1,205 @@
+"""The bench: its parts add up, its floor is one, its tables are made from its file."""
+
+import json
+import re
+import time
+
+import pytest
+import torch
+
+from r1lite.lab import bench, floor, report
+from r1lite.lab.bench_trl import timed_trl
+from r1lite.learn.clock import Clock
+from r1lite.policy import load_policy
+from r1lite.policy.savings import without
+from r1lite.records import UserError
+
+
+@pytest.fixture
+def small(mini_folder):
+    return bench.bench_config(
+        model=mini_folder, n_problems=3, n_answers=4, max_new_tokens=16, steps=3, device="cpu"
+    )
+
+
+def row(step, rollout=1.0, train=2.0, **changes):
+    seconds = {"rollout": rollout, "reward": 0.5, "train": train, "other": 0.5}
+    seconds["step"] = sum(seconds.values())
+    return {
+        "step": step,
+        "length": 10.0,
+        "tokens_trained": 600,
+        "tokens_computed": 800,
+        "kept": 0.5,
+        "reward": 0.1,
+        "seconds": seconds,
+    } | changes
+
+
+def test_figures_by_hand(small):
+    """12 answers of 10 tokens; the first step does not count, the middle of three does."""
+    rows = [row(1, rollout=99.0), row(2), row(3, rollout=2.0, train=3.0), row(4, train=1.0)]
+    found = bench.figures(rows, small)
+    assert found["rollout_s"] == 1.0 and found["train_s"] == 2.0 and found["step_s"] == 4.0
+    assert found["rollout_tokens_per_s"] == 120.0
+    assert found["train_tokens_per_s"] == 300.0 and found["computed_tokens_per_s"] == 400.0
+    assert found["padding_efficiency"] == 0.75 and found["kept_fraction"] == 0.5
+
+
+def test_laps_add_up_to_the_step():
+    clock = Clock()
+    for _ in range(2):
+        begun = time.perf_counter()
+        for name, seconds in (("rollout", 0.02), ("train", 0.01), ("rollout", 0.01)):
+            time.sleep(seconds)
+            clock.lap(name)
+        whole, found = time.perf_counter() - begun, clock.read()
+        assert set(found) == {"rollout", "train", "step"}
+        assert found["rollout"] >= 0.03 and found["train"] >= 0.01
+        assert found["rollout"] + found["train"] == pytest.approx(found["step"], rel=0.02)
+        assert found["step"] == pytest.approx(whole, abs=0.005)
+
+
+def test_the_parts_of_real_steps_add_up(small):
+    for measured in bench.timed_run(small):
+        seconds = measured["seconds"]
+        assert sum(seconds[name] for name in bench.PARTS) == pytest.approx(
+            seconds["step"], rel=0.02
+        )
+        assert seconds["rollout"] > 0 and seconds["reward"] > 0
+        assert measured["tokens_trained"] <= measured["tokens_computed"]
+
+
+def test_a_run_that_is_timed_leaves_nothing(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bench.timed_run(small.change(steps=1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_matrices_are_those_of_the_model(mini_folder):
+    """Counted by hand: hidden 32, two key heads of 8, inner 64, two layers, 541 words."""
+    model = load_policy(mini_folder, device="cpu").model
+    expected = {
+        (32, 32): 4,
+        (32, 16): 4,
+        (32, 64): 4,
+        (64, 32): 2,
+        (32, len(model.lm_head.weight)): 1,
+    }
+    assert dict(floor.matrices(model)) == expected
+
+
+def test_rows_per_token():
+    lengths = [5, 1, 3, 3, 9]
+    found = floor.rows_per_token(lengths)
+    assert found == [5, 4, 4, 2, 2, 1, 1, 1, 1] and sum(found) == sum(lengths)
+
+
+def test_the_floor_is_below_the_step_and_grows_with_the_work(small, monkeypatch):
+    monkeypatch.setattr(floor, "memory_speed", lambda: 1e10)
+    monkeypatch.setattr(floor, "best_seconds", lambda work: 1e-4)
+    model = load_policy(small.model, device="cpu").model
+    short = floor.floor(model, [9, 12], [10, 20, 15], 256)
+    longer = floor.floor(model, [9, 12], [20, 40, 30], 256)
+    assert longer["rollout"] > short["rollout"] and longer["train"] > 1.5 * short["train"]
+    assert short["step"] == short["rollout"] + short["train"]
+
+
+def test_bench_reports_everything(small, monkeypatch):
+    monkeypatch.setattr(floor, "memory_speed", lambda: 1e10)
+    monkeypatch.setattr(floor, "PROBES", 1)
+    with without("drop_equal_groups"):  # a random model is never right, all rewards are equal
+        found = bench.bench(small)
+    for name in (
+        "rollout_tokens_per_s", "train_tokens_per_s", "computed_tokens_per_s", "train_mfu",
+        "padding_efficiency", "step_over_floor", "peak_memory_mib", "reward_s",
+    ):  # fmt: skip
+        assert found[name] > 0, name
+    assert (
+        found["kept_fraction"] == 0.0 and found["step_over_floor"] > 0.5 and found["train_mfu"] < 1
+    )
+    assert all(re.fullmatch(r"\|.*\|.*\|", line) for line in bench.table(found).splitlines())
+
+
+def test_the_ladder_has_a_rung_for_every_saving(small):
+    found = bench.ladder(small.change(steps=2), rounds=1)
+    assert list(found) == ["all on", *bench.SAVINGS]
+    assert found["all on"]["saves_s"] == 0.0
+    assert all(rung["step_s"] > 0 for rung in found.values())
+
+
+def test_generate_writes_what_we_write(small):
+    """Rates are compared only because both write answers of the same kind."""
+    found = bench.against_generate(small, rounds=1)
+    assert found["ours"] > 0 and found["generate"] > 0
+    assert found["faster"] == pytest.approx(found["ours"] / found["generate"])
+
+
+def test_trl_missing_is_said_in_words(small, monkeypatch):
+    import builtins
+
+    real = builtins.__import__
+
+    def without_trl(name, *args, **kwargs):
+        if name.split(".")[0] in ("trl", "datasets"):
+            raise ImportError(f"no {name}", name=name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_trl)
+    with pytest.raises(UserError, match="make setup-deep"):
+        timed_trl(small, rows=4)
+
+
+def test_the_readme_is_made_from_the_file(tmp_path, monkeypatch, small):
+    facts = {"config": small.as_dict(), "hardware": "a machine", "versions": {"torch": "9.9"}}
+    step = {
+        "rollout_s": 0.5, "train_s": 0.75, "step_s": 1.3, "rollout_tokens_per_s": 31234.0,
+        "train_tokens_per_s": 2e4, "floor_step_s": 0.61, "step_over_floor": 2.13,
+    }  # fmt: skip
+    trl = {
+        "median_step_s": {"ours": 1.25, "trl_tuned": 8.0, "trl_default": 20.0},
+        "rounds": {"ours": [1.2, 1.3], "trl_tuned": [7.9, 8.1], "trl_default": [19.0, 21.0]},
+        "trl_rows": 32,
+    }
+    path = tmp_path / "bench.json"
+    bench.keep("step", step, small, path)
+    bench.keep("trl", trl, small, path, trl="1.16.0")
+    assert set(json.loads(path.read_text())) == {"step", "trl"}
+    assert facts["config"] == json.loads(path.read_text())["trl"]["config"]
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- bench:start -->\nold\n<!-- bench:end -->\nb\n")
+    monkeypatch.setattr(report, "README", readme)
+    monkeypatch.setattr(report, "RESULT", path)
+    report.redraw_bench()
+    text = readme.read_text()
+    assert text.startswith("a\n") and text.endswith("b\n") and "old" not in text
+    for shown in ("1.30", "31,234", "2.1 times", "8.00 | 6.4 x", "20.00 | 16.0 x", "1.16.0"):
+        assert shown in text
+
+
+def test_peak_memory_of_a_large_vocabulary_does_not_grow_with_the_length(tokenizer):
+    """Bytes held for the backward pass beyond the states, for 32k words: chunks, not V x L."""
+    from r1lite.policy.logprobs import token_logps
+    from r1lite.stages.base import make_model
+
+    model = make_model(tokenizer, seed=0, shape={"hidden_size": 32, "intermediate_size": 32,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "max_position_embeddings": 512, "tie_word_embeddings": True})  # fmt: skip
+    model.resize_token_embeddings(32768)
+
+    def largest(length):
+        sizes = [0]
+
+        def note(tensor):
+            sizes.append(tensor.numel())
+            return tensor
+
+        ids = torch.randint(0, 32768, (4, length))
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            token_logps(model, ids).sum().backward()
+        model.zero_grad()
+        return max(sizes)
+
+    n_weights = 32768 * 32
+    assert largest(64) <= n_weights and largest(256) <= n_weights
+    assert 10 * n_weights < 4 * 255 * 32768, "whole scores would have been seen"
