@@ -131,24 +131,29 @@ def test_truncating_a_log_keeps_whole_rows_up_to_a_step(tmp_path):
 
 @pytest.mark.parametrize("poison", ["reward", "weights"])
 def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison):
-    real = grpo.rollout
+    real_sample, real_score, at = grpo.sample, grpo.score, []
 
-    def poisoned(policy, problems, cfg, step, rewards):
+    def poisoned_sample(policy, problems, cfg, step):
+        at.append(step)
         if step == 5 and poison == "weights":
             with torch.no_grad():
                 next(policy.model.parameters()).fill_(float("nan"))
-        groups = real(policy, problems, cfg, step, rewards)
-        if step == 5 and poison == "reward":
-            groups = grpo.score(groups, {"a": 1.0}, {"a": lambda **c: [math.nan] * cfg.n_answers})
-        return groups
+        return real_sample(policy, problems, cfg, step)
 
-    monkeypatch.setattr(grpo, "rollout", poisoned)
+    def poisoned_score(groups, weights, rewards):
+        if at[-1] == 5 and poison == "reward":
+            weights, rewards = {"a": 1.0}, {"a": lambda **c: [math.nan] * cfg.n_answers}
+        return real_score(groups, weights, rewards)
+
+    monkeypatch.setattr(grpo, "sample", poisoned_sample)
+    monkeypatch.setattr(grpo, "score", poisoned_score)
     with pytest.raises(RunStopped, match=r"step 5.*nan.*finite.*learning_rate") as caught:
         run(cfg)
     assert "\n" not in str(caught.value) and isinstance(caught.value, UserError)
     folder = Path(cfg.run_dir)
     assert [p.name for p in folder.glob("checkpoint-*")] == ["checkpoint-000003"]
-    monkeypatch.setattr(grpo, "rollout", real)
+    monkeypatch.setattr(grpo, "sample", real_sample)
+    monkeypatch.setattr(grpo, "score", real_score)
     assert [log.step for log in run(cfg).logs] == [4, 5, 6]
 
 
