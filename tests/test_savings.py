@@ -12,8 +12,9 @@ from test_batching import RecordingOptimizer, assert_same, naive_gradient
 from test_sampling import tokens
 
 from r1lite.config import preset
-from r1lite.learn.batching import Row
-from r1lite.learn.update import update
+from r1lite.learn import update as update_module
+from r1lite.learn.batching import Row, to_batch
+from r1lite.learn.update import AnswerLogps, update
 from r1lite.policy import logprobs, sample_groups
 from r1lite.policy.attention import can_share_keys
 from r1lite.policy.decoder import fits
@@ -175,12 +176,9 @@ def test_only_a_plain_head_is_taken_apart(policy):
 
 def test_a_prompt_is_read_once_a_group(policy, rows, monkeypatch):
     """The number of tokens that go through the model, with and without sharing."""
-    from r1lite.learn.update import AnswerLogps
 
     def computed():
         answers = AnswerLogps(policy.model, rows, 0, 1.0)
-        from r1lite.learn.batching import to_batch
-
         answers.of(rows, to_batch(rows, 0))
         return answers.n_real
 
@@ -189,6 +187,8 @@ def test_a_prompt_is_read_once_a_group(policy, rows, monkeypatch):
     assert computed() == answers + (sum(prompts[:4]) if shared else sum(prompts))
     with without("prompt_once_in_training"):
         assert computed() == answers + sum(prompts)
+    monkeypatch.setattr(update_module, "SHARE_UP_TO", max(map(len, rows)) - 1)  # masks too large
+    assert computed() == answers + sum(prompts)
 
 
 def test_the_switchboard():

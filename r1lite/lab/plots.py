@@ -219,7 +219,7 @@ def recorded(prefix: str) -> list[dict[str, Any]]:
     if not runs:
         print(
             f"no finished run {prefix}* in data/recorded: `make record` makes the recorded runs in "
-            "a few hours. Everything else in this notebook works without them."
+            "about twenty minutes. Everything else in this notebook works without them."
         )
     return runs
 
@@ -259,6 +259,8 @@ def eval_curves(
         axes.set_title(titles.get(name, name), fontsize=10)
         axes.set_xlabel("step", fontsize=9)
         _tidy(axes, rate=name in ("pass_at_1", "pass_at_1_lenient", "format", "truncated"))
+    if len(runs) > 1:
+        row[0][0].legend(frameon=False, fontsize=8, loc="lower right")
     return finish(figure)
 
 

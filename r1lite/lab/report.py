@@ -51,35 +51,13 @@ def comparison_table(evaluations: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def curve_figure(runs: list[tuple[str, list[dict], list[dict]]], path: Path) -> None:
-    """Draw (name, metrics rows, evaluation rows) of each run: accuracy, format, length."""
-    import matplotlib
+def save_curves(runs: list[dict[str, Any]], path: Path) -> None:
+    """Draw the evaluations of runs (as plots.recorded gives them) into a file."""
+    from .plots import eval_curves
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True)
-    for name, metrics, evals in runs:
-        steps = [row["step"] for row in metrics]
-        marks = [row["step"] for row in evals]
-        (line,) = axes[0].plot(marks, [r["pass_at_1"] for r in evals], marker="o", label=name)
-        low = [r["pass_at_1"] - r["interval"] for r in evals]
-        high = [r["pass_at_1"] + r["interval"] for r in evals]
-        axes[0].fill_between(marks, low, high, color=line.get_color(), alpha=0.15, lw=0)
-        axes[1].plot(steps, [row["format"] for row in metrics], color=line.get_color())
-        axes[2].plot(marks, [r["mean_tokens"] for r in evals], marker="o", color=line.get_color())
-    base = mean(evals[0]["pass_at_1"] for _, _, evals in runs)
-    axes[0].axhline(base, color="grey", ls=":", label="base")
-    axes[0].set(title="held-out pass@1 (strict)", ylim=(0, 1))
-    axes[1].set(title="share in the format, while training", ylim=(0, 1.02))
-    axes[2].set(title="tokens per answer, same held-out problems", ylim=(0, None))
-    axes[0].legend(frameon=False, fontsize=8)
-    for axis in axes:
-        axis.set_xlabel("policy update")
-        axis.spines[["top", "right"]].set_visible(False)
+    figure = eval_curves(runs, ("pass_at_1", "format", "mean_tokens"))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
 
 
 def run_miniature(run_dir: Path, steps: int = 25) -> None:
@@ -94,8 +72,8 @@ def run_miniature(run_dir: Path, steps: int = 25) -> None:
     result, summary = run_zero(cfg, eval_every=steps, n_problems=40, k=8)
     if result.interrupted:
         raise KeyboardInterrupt
-    metrics, evals = read_jsonl(run_dir / "metrics.jsonl"), read_jsonl(run_dir / "evals.jsonl")
-    curve_figure([("this run", metrics, evals)], run_dir / "curve.png")
+    evals = read_jsonl(run_dir / "evals.jsonl")
+    save_curves([{"name": "this run", "evals": evals}], run_dir / "curve.png")
     print("\n" + comparison_table([summary["eval"]]))
     gain = evals[-1]["pass_at_1"] - evals[0]["pass_at_1"]
     print(
@@ -112,8 +90,7 @@ def redraw() -> None:
     if not runs:
         return
     path = RECORDED / "zero_countdown.png"
-    curves = [(f"seed {run['run']['seed']}", run["metrics"], run["evals"]) for run in runs]
-    curve_figure(curves, path)
+    save_curves([{"name": f"seed {r['run']['seed']}", "evals": r["evals"]} for r in runs], path)
     first = runs[0]["run"]
     final = first["eval"]["final"]
     caption = (

@@ -40,6 +40,11 @@ def minibatches(groups: Sequence[Group], cfg: RunConfig, step: int) -> list[list
     return batches
 
 
+# Sharing a prompt needs a mask of answer x (prompt + answer), which grows with the square of the
+# length; the plain pass needs none. Beyond this many tokens the mask would cost more than it saves.
+SHARE_UP_TO = 2048
+
+
 class AnswerLogps:
     """Log-probabilities of answers under a model as it is now, its prompts read only once.
 
@@ -48,7 +53,8 @@ class AnswerLogps:
 
     def __init__(self, model: Any, rows: Sequence[Row], pad_id: int, temperature: float):
         self.model, self.temperature, self.shared = model, temperature, None
-        if rows and saves("prompt_once_in_training") and shares_prompts(model):
+        short = rows and max(map(len, rows)) <= SHARE_UP_TO
+        if short and saves("prompt_once_in_training") and shares_prompts(model):
             self.shared = SharedPrompts(model, [tuple(row.prompt_ids) for row in rows], pad_id)
         mask = self.shared.mask if self.shared else torch.zeros(0)
         self.n_real, self.n_computed = int(mask.sum()), mask.numel()
