@@ -135,7 +135,7 @@ def describe_run(**facts: Any) -> dict[str, Any]:
     if torch.cuda.is_available():
         hardware = torch.cuda.get_device_name()
     else:
-        hardware = f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
+        hardware = f"{_processor()}, {torch.get_num_threads()} thread(s)"
     return {
         **facts,
         "versions": {
@@ -146,6 +146,15 @@ def describe_run(**facts: Any) -> dict[str, Any]:
         "hardware": hardware,
         "command": " ".join(["python -m r1lite", *sys.argv[1:]]),
     }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, e.g. "AMD EPYC (x86_64)"."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':', 1)[1].strip()} ({platform.machine()})"
+    return f"{platform.machine()} CPU"
 
 
 def open_sinks(names: tuple[str, ...], run_dir: Path) -> list[Sink]:
