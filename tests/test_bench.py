@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from r1lite.lab import bench, floor, report
+from r1lite.lab import bench, floor, growth, report
 from r1lite.lab.bench_trl import timed_trl
 from r1lite.learn.clock import Clock
 from r1lite.policy import load_policy
@@ -203,3 +203,19 @@ def test_peak_memory_of_a_large_vocabulary_does_not_grow_with_the_length(tokeniz
     n_weights = 32768 * 32
     assert largest(64) <= n_weights and largest(256) <= n_weights
     assert 10 * n_weights < 4 * 255 * 32768, "whole scores would have been seen"
+
+
+def test_a_point_of_growth_is_measured_and_drawn(tmp_path, monkeypatch):
+    """Also with more words than the tokenizer knows, as a large vocabulary has here."""
+    monkeypatch.setattr(
+        growth, "bench_config", lambda **c: bench.bench_config(**c | {"n_problems": 2})
+    )
+    point = {"n_answers": 2, "max_new_tokens": 12, "hidden_size": 32, "vocab_size": 4096}
+    found = growth.measure_point(point)
+    assert found["mean_tokens"] > 10, "random weights hardly ever stop"
+    assert found["train_s"] > 0 and found["peak_memory_mib"] > 100
+    points = {
+        name: [found | {name: found[name] * 2**i} for i in range(3)] for name in growth.GROWTH
+    }
+    growth.growth_figure(points, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
