@@ -16,7 +16,7 @@ from r1lite.world import FAMILIES, LANGUAGES, corpus, make_problems
 from r1lite.world.common import MARKERS
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-BASES = ("tiny-base",)
+BASES = ("tiny-base", "tiny-base-no-reflection")
 
 
 @pytest.fixture(scope="module", params=BASES)
@@ -75,12 +75,12 @@ def test_the_size_and_the_kind_of_the_model(loaded, folder):
     assert not list(folder.glob("*.bin")) and not list(folder.glob("*.pt"))
 
 
-def test_it_has_learned_to_read(loaded):
+def test_it_has_learned_to_read(loaded, folder):
     """Nats per token on documents that it never read; an untrained model has about 6."""
     tokenizer, model = loaded
     total = n_tokens = 0
     for index in range(40):
-        document = corpus.document(9, index)
+        document = corpus.document(9, index, reflect="no-reflection" not in folder.name)
         ids = torch.tensor([[*tokenizer(document)["input_ids"], tokenizer.eos_token_id]])
         with torch.no_grad():
             total += model(input_ids=ids, labels=ids).loss.item() * (ids.shape[1] - 1)
@@ -95,6 +95,19 @@ def test_it_writes_whole_answers(folder):
     rollouts = [r for g in groups for r in g.rollouts]
     assert sum(not r.truncated for r in rollouts) > len(rollouts) / 2
     assert sum("</answer>" in r.text for r in rollouts) > len(rollouts) / 5
+
+
+def test_only_one_base_writes_reflection_words(folder):
+    """What it never read it does not write, although the words are in its vocabulary."""
+    policy, markers = load_policy(str(folder), device="cpu"), set(corpus.reflection_words())
+    assert markers <= set(policy.tokenizer.get_vocab())
+    problems = make_problems("countdown", "held_out", 20)
+    groups = sample_groups(policy, problems, n_answers=8, max_new_tokens=200)
+    n_written = sum(w in markers for g in groups for r in g.rollouts for w in r.text.split())
+    if "no-reflection" in folder.name:
+        assert n_written <= 1
+    else:
+        assert n_written > 10
 
 
 def test_every_held_out_question_is_in_its_words(folder):
