@@ -84,8 +84,8 @@ def _optimizers(model) -> list[torch.optim.Optimizer]:
 def rate_factor(step: int, steps: int) -> float:
     """Share of the peak learning rate at a step (from 0): a warm-up, then a line down to 0.
 
-    >>> rate_factor(0, 5000) < 0.04, rate_factor(2500, 5000), rate_factor(4000, 5000)
-    (True, 0.5, 0.2)
+    >>> rate_factor(0, 5000) < 0.04, rate_factor(2500, 5000), rate_factor(3750, 5000)
+    (True, 0.5, 0.25)
     """
     return min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
 
