@@ -86,8 +86,10 @@ def grade(groups: Sequence[Group]) -> Report:
     per_problem = [sum(is_right(g.problem, r.text) for r in g.rollouts) / k for g in groups]
     markers = set(reflection_words())
     n_markers = sum(word in markers for text in texts for word in text.split())
+    parts = [split_answer(text) for text in texts]
     consistencies = [
-        language_consistency(split_answer(r.text).think or r.text, p.language) for p, r in answers
+        language_consistency(part.think or text, problem.language)
+        for part, text, (problem, _) in zip(parts, texts, answers, strict=True)
     ]
     spoken = [share for share in consistencies if share is not None]
     return Report(
@@ -95,7 +97,7 @@ def grade(groups: Sequence[Group]) -> Report:
         interval=clustered_interval(per_problem, [g.problem.cluster for g in groups]),
         pass_at_1_lenient=sum(is_right_leniently(p, r.text) for p, r in answers) / n,
         cons_at_k=sum(map(_majority_is_right, groups)) / len(groups),
-        format=sum(split_answer(text).is_well_formed for text in texts) / n,
+        format=sum(part.is_well_formed for part in parts) / n,
         mean_tokens=n_tokens / n,
         truncated=sum(r.truncated for _, r in answers) / n,
         reflection_per_answer=n_markers / n,
@@ -108,9 +110,9 @@ def grade(groups: Sequence[Group]) -> Report:
 
 def _majority_is_right(group: Group) -> bool:
     """Whether the commonest final answer is right; of equally common ones the first counts."""
-    by_final = {split_answer(r.text).final: r.text for r in group.rollouts}
-    votes = Counter(split_answer(r.text).final for r in group.rollouts)
-    del votes[None]
+    finals = [(split_answer(r.text).final, r.text) for r in group.rollouts]
+    votes = Counter(final for final, _ in finals if final is not None)
+    by_final = dict(finals)
     return bool(votes) and is_right(group.problem, by_final[votes.most_common(1)[0][0]])
 
 

@@ -213,10 +213,7 @@ def _write_samples(run_dir: Path, step: int, groups: Sequence[Group]) -> None:
 __all__ = [
     "Result",
     "draw_problems",
-    "make_optimizer",
-    "minibatches",
     "rollout",
     "rollout_figures",
     "train",
-    "update",
 ]

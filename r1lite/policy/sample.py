@@ -114,7 +114,7 @@ def _decode(
     top_p: float,
 ) -> list[Rollout]:
     """Write answers token by token: prompts are read once a group, finished rows are dropped."""
-    device = policy.device
+    device, stop_id = policy.device, policy.stop_id  # looked up once, not at every token
     n_rows, limit = uniforms.shape
     logits, decoder = start_decoding(policy.model, prompts, n_answers, policy.pad_id)
     draws = torch.from_numpy(uniforms).to(device)
@@ -126,7 +126,7 @@ def _decode(
     for t in range(limit):
         chosen, logp = pick(logits, draws[rows, t], temperature, top_p)
         ids[rows, t], logps[rows, t] = chosen, logp
-        ended = (chosen == policy.stop_id) & ~stopped[rows]
+        ended = (chosen == stop_id) & ~stopped[rows]
         lengths[rows[ended]] = t + 1
         stopped[rows[ended]] = True
         writing = ~stopped[rows]
