@@ -38,12 +38,22 @@ class RunConfig:
     # rewards
     accuracy_weight: float = 1.0  # reward for a right answer in the right format
     format_weight: float = 0.2  # reward for the format alone; the paper weighs both the same
+    overlong_buffer: int = 0  # last tokens before the limit that cost up to 1 of reward (DAPO)
+    dynamic_sampling: bool = False  # sample on until every group has unequal rewards (DAPO)
 
     # objective
-    form: str = "deepseekmath"  # per-token ratio and 1/|o|, or "r1-printed": one ratio an answer
-    advantage_scale: str = "std"  # divide by the group's spread, or "none"
+    form: str = "deepseekmath"  # ratio of a token; "r1-printed", "gspo": of an answer; "cispo"
+    length_norm: str = "own"  # divide by an answer's tokens, the batch's "mean" or the "limit"
+    advantage_scale: str = "std"  # divide by the group's spread, that of the "batch", or "none"
+    sample_std: bool = False  # spread with G - 1 under the root
     clip_epsilon: float = 10.0  # the paper's value; 0.2 is PPO's custom
+    clip_epsilon_high: float = 0.0  # another one for ratios above 1 (clip-higher); 0 for the same
+    dual_clip: float = 0.0  # largest ratio that counts, for negative advantages too; 0 for none
+    mask_truncated: bool = False  # do not train on answers that were cut off
     beta: float = 0.0  # weight of the KL leash to the reference; 0 needs no reference
+    kl_estimator: str = "k3"  # k1, k2 or k3
+    kl_in: str = "loss"  # the leash is a term of the loss, or part of the "reward"
+    weigh_kl: bool = False  # multiply the estimate by the ratio: the gradient is then the KL's own
     reference_every: int = 400  # updates after which the reference becomes the policy
 
     # optimisation
@@ -65,7 +75,8 @@ class RunConfig:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             whole = isinstance(getattr(RunConfig, name), int)
-            if not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+            right = isinstance(value, int if whole else (int, float)) and value is not True
+            if not right or not low <= value <= high:
                 raise UserError(
                     f"{name}={value!r}: it must be a {'whole ' if whole else ''}number from {low} "
                     f"to {high}. Set {name}= to one in that range."
@@ -73,9 +84,15 @@ class RunConfig:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UserError(
-                    f"{name}={getattr(self, name)!r}: it must be one of {', '.join(allowed)}. "
+                    f"{name}={getattr(self, name)!r}: it must be one of "
+                    f"{', '.join(map(str, allowed))}. "
                     f"Set {name}= to one of those."
                 )
+        if self.overlong_buffer > self.max_new_tokens:
+            raise UserError(
+                f"overlong_buffer={self.overlong_buffer} is longer than max_new_tokens="
+                f"{self.max_new_tokens}: it is the last part of an answer. Set a smaller one."
+            )
         if self.n_answers * self.n_problems % self.n_minibatches:
             raise UserError(
                 f"n_minibatches={self.n_minibatches} does not divide the "
@@ -117,7 +134,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.01, 10),
     "accuracy_weight": (0, 100),
     "format_weight": (0, 100),
+    "overlong_buffer": (0, 65536),
     "clip_epsilon": (0, 1e9),
+    "clip_epsilon_high": (0, 1e9),
+    "dual_clip": (0, 1e9),
     "beta": (0, 100),
     "reference_every": (1, 10**9),
     "steps": (1, 10**9),
@@ -130,10 +150,17 @@ _RANGES: dict[str, tuple[float, float]] = {
     "checkpoint_every": (1, 10**9),
     "samples_every": (1, 10**9),
 }
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, tuple[str | bool, ...]] = {
     "family": ("countdown", "programs", "science", "logic", "chat"),
-    "form": ("deepseekmath", "r1-printed"),
-    "advantage_scale": ("std", "none"),
+    "form": ("deepseekmath", "r1-printed", "gspo", "cispo"),
+    "length_norm": ("own", "mean", "limit"),
+    "advantage_scale": ("std", "batch", "none"),
+    "kl_estimator": ("k1", "k2", "k3"),
+    "kl_in": ("loss", "reward"),
+    "dynamic_sampling": (True, False),
+    "sample_std": (True, False),
+    "mask_truncated": (True, False),
+    "weigh_kl": (True, False),
     "dtype": ("float32", "bfloat16"),
 }
 

@@ -65,8 +65,9 @@ def gradient(policy, rows, cfg=SETTINGS, reference=None):
 
 
 def naive_gradient(policy, rows, cfg, reference=None):
-    """One row at a time, no padding, no chunks, written out: the loss of DeepSeekMath or of R1."""
+    """One row at a time, no padding, no chunks, each loss written out."""
     policy.model.zero_grad()
+    mean = sum(len(row.answer_ids) for row in rows) / len(rows)
     for row in rows:
         ids, first = torch.tensor([[*row.prompt_ids, *row.answer_ids]]), len(row.prompt_ids) - 1
         new = token_logps(policy.model, ids)[0, first:]
@@ -74,11 +75,18 @@ def naive_gradient(policy, rows, cfg, reference=None):
         old = torch.tensor(row.logps, dtype=torch.float32).double()
         ratio, a = (new - old).exp(), float(torch.tensor(row.advantage, dtype=torch.float32))
         log_ref = token_logps(reference, ids)[0, first:].detach() if reference else new.detach()
+        low, high = 1 - cfg.clip_epsilon, 1 + (cfg.clip_epsilon_high or cfg.clip_epsilon)
         if cfg.form == "r1-printed":
             ratio, new, log_ref = ratio.prod(), new.sum(), log_ref.sum()
-        gain = torch.minimum(ratio * a, ratio.clamp(1 - cfg.clip_epsilon, 1 + cfg.clip_epsilon) * a)
+        if cfg.form == "gspo":
+            ratio = ratio.prod() ** (1 / len(row.answer_ids))
+        gain = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
+        if cfg.form == "cispo":
+            gain = ratio.detach().clamp(max=high) * a * new
         leash = (log_ref - new).exp() - (log_ref - new) - 1
-        ((cfg.beta * leash - gain).mean() / len(rows)).backward()
+        divisor = {"own": len(row.answer_ids), "mean": mean, "limit": cfg.max_new_tokens}
+        per_token = (cfg.beta * leash - gain).expand(len(row.answer_ids))
+        (per_token.sum() / divisor[cfg.length_norm] / len(rows)).backward()
     found = [p.grad.clone() for p in policy.model.parameters()]
     policy.model.zero_grad()
     return found
@@ -91,13 +99,21 @@ def assert_same(found, expected, tolerance=1e-12):
         assert (a - b).abs().max().item() <= tolerance * max(1.0, largest)
 
 
-@pytest.mark.parametrize("form", FORMS)
+LOSSES = [{"form": form} for form in FORMS] + [
+    {"length_norm": "mean", "clip_epsilon_high": 0.28},
+    {"length_norm": "limit"},
+    {"form": "cispo", "length_norm": "mean"},
+    {"form": "gspo", "length_norm": "mean"},
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
 @pytest.mark.parametrize("budget", [1, 20, 47, 100, 8192])
-def test_any_micro_batch_gives_the_naive_gradient(exact, rows, form, budget):
-    cfg = SETTINGS.change(form=form, micro_batch_tokens=budget)
+def test_any_micro_batch_gives_the_naive_gradient(exact, rows, loss, budget):
+    cfg = SETTINGS.change(**loss, micro_batch_tokens=budget)
     found, figures = gradient(exact, rows, cfg)
     assert_same(found, naive_gradient(exact, rows, cfg))
-    whole = gradient(exact, rows, SETTINGS.change(form=form))[1]
+    whole = gradient(exact, rows, SETTINGS.change(**loss))[1]
     assert figures.pop("tokens_computed") <= whole.pop("tokens_computed")  # less padding
     assert figures == pytest.approx(whole, rel=1e-9)
 

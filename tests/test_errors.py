@@ -74,7 +74,7 @@ def test_an_unknown_field_suggests_the_nearest(wrong, right):
         ("checkpoint_every", 0),
         ("micro_batch_tokens", 0),
         ("family", "sudoku"),
-        ("form", "gspo"),
+        ("form", "ppo"),
         ("dtype", "int8"),
         ("advantage_scale", "mean"),
     ],

@@ -15,7 +15,7 @@ from r1lite.config import preset
 from r1lite.learn import update as update_module
 from r1lite.learn.batching import Row, to_batch
 from r1lite.learn.update import AnswerLogps, update
-from r1lite.policy import logprobs, sample_groups
+from r1lite.policy import attention, logprobs, products, sample_groups
 from r1lite.policy.attention import can_share_keys
 from r1lite.policy.decoder import fits
 from r1lite.policy.load import Policy
@@ -119,10 +119,22 @@ def gradient(policy, rows, cfg=SETTINGS, reference=None):
     return optimizer.gradient
 
 
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """So that the few rows of these tests make whole blocks and a rest."""
+    monkeypatch.setattr(products, "BLOCK", 8)
+    monkeypatch.setattr(products, "onednn_is_exact", lambda: True)  # float64 is, everywhere
+
+
 @pytest.mark.parametrize("name", [None, *SAVINGS])
-def test_the_gradient_is_the_naive_one_with_and_without(policy, rows, name):
+def test_the_gradient_is_the_naive_one_with_and_without(policy, rows, name, small_blocks):
     with without(*([name] if name else [])):
         assert_same(gradient(policy, rows), naive_gradient(policy, rows, SETTINGS))
+
+
+def test_long_answers_take_the_attention_kernel_and_give_the_same(policy, rows, monkeypatch):
+    monkeypatch.setattr(attention, "SHORT", 5)
+    assert_same(gradient(policy, rows), naive_gradient(policy, rows, SETTINGS))
 
 
 def test_with_a_reference_too(policy, rows):

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from r1lite.config import preset
-from r1lite.learn.grpo import draw_problems
+from r1lite.learn.rollout import draw_problems
 from r1lite.prompt import TINY_TEMPLATE
 from r1lite.world import FAMILIES, LANGUAGES, clusters, corpus, keyed_rng, make_problems
 

@@ -96,7 +96,7 @@ def test_no_circles():
 def test_the_check_of_imports_sees_what_it_should():
     """A reader of imports that finds nothing would pass every rule."""
     found = imports(PACKAGE / "learn" / "grpo.py")
-    assert {"r1lite.config", "r1lite.policy.sample", "r1lite.world", "r1lite.records"} <= found
+    assert {"r1lite.config", "r1lite.policy.load", "r1lite.world", "r1lite.records"} <= found
     assert "r1lite.learn.update" in found
     assert "r1lite.lab.report" in imports(PACKAGE / "__main__.py")
     assert "r1lite.world.chat" in imports(PACKAGE / "world" / "corpus.py")

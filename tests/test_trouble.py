@@ -13,7 +13,7 @@ from test_resume import assert_same_run
 
 from r1lite import runlog
 from r1lite.config import preset
-from r1lite.learn import checkpoint, grpo, train
+from r1lite.learn import checkpoint, rollout, train
 from r1lite.learn.health import PATIENCE, Health, RunStopped
 from r1lite.records import StepLog, UserError
 from r1lite.runlog import append_jsonl, atomic_path, read_json, truncate_jsonl, write_json
@@ -131,7 +131,7 @@ def test_truncating_a_log_keeps_whole_rows_up_to_a_step(tmp_path):
 
 @pytest.mark.parametrize("poison", ["reward", "weights"])
 def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison):
-    real_sample, real_score, at = grpo.sample, grpo.score, []
+    real_sample, real_score, at = rollout.sample, rollout.score, []
 
     def poisoned_sample(policy, problems, cfg, step):
         at.append(step)
@@ -145,15 +145,15 @@ def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison):
             weights, rewards = {"a": 1.0}, {"a": lambda **c: [math.nan] * cfg.n_answers}
         return real_score(groups, weights, rewards)
 
-    monkeypatch.setattr(grpo, "sample", poisoned_sample)
-    monkeypatch.setattr(grpo, "score", poisoned_score)
+    monkeypatch.setattr(rollout, "sample", poisoned_sample)
+    monkeypatch.setattr(rollout, "score", poisoned_score)
     with pytest.raises(RunStopped, match=r"step 5.*nan.*finite.*learning_rate") as caught:
         run(cfg)
     assert "\n" not in str(caught.value) and isinstance(caught.value, UserError)
     folder = Path(cfg.run_dir)
     assert [p.name for p in folder.glob("checkpoint-*")] == ["checkpoint-000003"]
-    monkeypatch.setattr(grpo, "sample", real_sample)
-    monkeypatch.setattr(grpo, "score", real_score)
+    monkeypatch.setattr(rollout, "sample", real_sample)
+    monkeypatch.setattr(rollout, "score", real_score)
     assert [log.step for log in run(cfg).logs] == [4, 5, 6]
 
 
@@ -208,7 +208,7 @@ def test_a_real_run_warns_in_its_log_when_every_answer_is_cut_off(cfg, capfd):
 
 def test_a_sampler_of_other_weights_is_noticed(cfg, monkeypatch):
     """Rollouts from stale weights are the bug that a peer shipped for months."""
-    real = grpo.sample_groups
+    real = rollout.sample_groups
 
     def stale(policy, *args, **kwargs):
         kept = {k: v.clone() for k, v in policy.model.state_dict().items()}
@@ -222,7 +222,7 @@ def test_a_sampler_of_other_weights_is_noticed(cfg, monkeypatch):
 
     healthy = run(cfg.change(run_dir=cfg.run_dir + "-healthy"))
     assert max(log.sampler_gap for log in healthy.logs) < 1e-4
-    monkeypatch.setattr(grpo, "sample_groups", stale)
+    monkeypatch.setattr(rollout, "sample_groups", stale)
     assert min(log.sampler_gap for log in run(cfg).logs) > 1e-2
     assert "other weights" in (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8")
 

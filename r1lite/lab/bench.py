@@ -14,11 +14,11 @@ import torch
 
 from ..config import RunConfig, preset
 from ..learn import train
-from ..learn.grpo import draw_problems, sample
+from ..learn.rollout import draw_problems, sample
 from ..policy import Policy, load_policy
 from ..policy.savings import SAVINGS, without
 from ..runlog import describe_run, read_json, read_jsonl, write_json
-from .floor import best_seconds, floor, matrices
+from .floor import floor, matrices, product_seconds
 
 RESULT = Path("data/recorded/bench.json")
 PARTS = ("rollout", "reward", "train", "other")
@@ -73,8 +73,7 @@ def flops_share(policy: Policy, found: dict[str, float], context: float) -> dict
     n = sum(i * o * count for (i, o), count in matrices(policy.model).items())
     config = policy.model.config
     attention = 12 * config.num_hidden_layers * config.hidden_size * context
-    a = torch.randn(2048, 2048)
-    peak = 2 * 2048**3 / best_seconds(lambda: a @ a)
+    peak = 2 * 2048**3 / product_seconds(2048, 2048, 2048, torch.float32)
     rate = found["train_tokens_per_s"] * (6 * n + attention)
     return {"peak_gflops": peak / 1e9, "train_mfu": rate / peak}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import RunConfig
 from ..learn import train
-from ..learn.grpo import draw_problems
+from ..learn.rollout import draw_problems
 from ..policy import Policy, load_policy
 from ..prompt import render
 from ..records import UserError

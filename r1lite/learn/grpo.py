@@ -12,9 +12,7 @@ from pathlib import Path
 
 from ..config import RunConfig
 from ..policy.load import Policy, load_policy, save_policy
-from ..policy.sample import sample_groups
-from ..records import Group, Problem, StepLog
-from ..rewards import score
+from ..records import Group, StepLog
 from ..rewards.rules import Reward
 from ..runlog import (
     append_jsonl,
@@ -26,11 +24,12 @@ from ..runlog import (
     truncate_jsonl,
     write_json,
 )
-from ..world import keyed_rng, make_problem, read_problems
+from ..world import read_problems
 from .checkpoint import check_same_run, find_checkpoint, load_checkpoint, save_checkpoint
 from .clock import Clock
 from .health import Health
 from .interrupt import PoliteInterrupt
+from .rollout import gather, rollout_figures
 from .update import make_optimizer, minibatches, update
 
 
@@ -43,62 +42,6 @@ class Result:
     logs: list[StepLog]
     run_dir: Path
     interrupted: bool
-
-
-def draw_problems(cfg: RunConfig, rollout: int, pool: Sequence[Problem] = ()) -> list[Problem]:
-    """The problems of a rollout (counted from 0): the same for the same seed, in any process.
-
-    pool  problems to draw from; empty generates them from the train split of cfg.family
-    """
-    if pool:
-        return keyed_rng("pool", cfg.seed, rollout).choices(pool, k=cfg.n_problems)
-    return [make_problem(cfg.family, "train", cfg.seed, rollout, i) for i in range(cfg.n_problems)]
-
-
-def sample(policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int) -> list[Group]:
-    """A group of answers to each problem, not yet scored."""
-    return sample_groups(
-        policy,
-        problems,
-        n_answers=cfg.n_answers,
-        max_new_tokens=cfg.max_new_tokens,
-        temperature=cfg.temperature,
-        template=cfg.template,
-        seed=cfg.seed,
-        step=step,
-    )
-
-
-def rollout(
-    policy: Policy,
-    problems: Sequence[Problem],
-    cfg: RunConfig,
-    step: int,
-    rewards: Mapping[str, Reward] | None = None,
-) -> list[Group]:
-    """Sample a group of answers to each problem and score them."""
-    return score(sample(policy, problems, cfg, step), cfg.reward_weights, rewards)
-
-
-def rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Means over a rollout: its part of the StepLog."""
-    answers = [rollout for group in groups for rollout in group.rollouts]
-
-    def mean(values: list[float]) -> float:
-        return sum(values) / max(len(values), 1)
-
-    def part(name: str) -> float:
-        return mean([v for g in groups for v in g.parts.get(name, ()) if v is not None])
-
-    return {
-        "reward": mean([r for g in groups for r in g.rewards]),
-        "accuracy": part("accuracy"),
-        "format": part("format"),
-        "length": mean([len(a.token_ids) for a in answers]),
-        "truncated": mean([a.truncated for a in answers]),
-        "kept": mean([len(set(g.rewards)) > 1 for g in groups]),
-        "entropy": -sum(sum(a.logps) for a in answers) / sum(len(a.token_ids) for a in answers),
-    }
 
 
 def train(
@@ -142,15 +85,10 @@ def train(
     step, saved, clock = start, start, Clock()
     with bar, PoliteInterrupt() as interrupt:
         while step < cfg.steps and not interrupt.asked:
-            problems = draw_problems(cfg, step // per_rollout, pool)
-            clock.lap("other")
-            groups = sample(policy, problems, cfg, step + 1)
-            clock.lap("rollout")
-            groups = score(groups, cfg.reward_weights, rewards)
-            clock.lap("reward")
-            figures = rollout_figures(groups)
+            groups, every = gather(policy, cfg, step + 1, pool, rewards, clock)
+            figures = rollout_figures(every)
             gap = None
-            for rows in minibatches(groups, cfg, step + 1):
+            for rows in minibatches(groups, cfg, step + 1, policy, reference):
                 step += 1
                 clock.lap("other")
                 done = update(policy, rows, optimizer, cfg, step, reference)
@@ -208,12 +146,3 @@ def _write_samples(run_dir: Path, step: int, groups: Sequence[Group]) -> None:
                 "truncated": answer.truncated,
             },
         )
-
-
-__all__ = [
-    "Result",
-    "draw_problems",
-    "rollout",
-    "rollout_figures",
-    "train",
-]

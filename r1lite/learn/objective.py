@@ -1,29 +1,56 @@
-"""The objective of GRPO: pure tensors, no model, no I/O.
+"""The objective of GRPO and of its relatives: pure tensors, no model, no I/O.
 
 Two printed forms. DeepSeekMath (arXiv 2402.03300, eq. 3) has one ratio per token and averages
 over the tokens of an answer; R1 (arXiv 2501.12948, eq. 1 to 3) has one ratio per whole output
 and no 1/|o|. The R1 text speaks of clipped tokens, so which one was run cannot be read off it.
+Later papers turn single screws; OBJECTIVES names their settings.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-FORMS = ("deepseekmath", "r1-printed")
+FORMS = ("deepseekmath", "r1-printed", "gspo", "cispo")
+ESTIMATORS = ("k1", "k2", "k3")
+
+# Settings of RunConfig that make up the objectives of the literature.
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "deepseekmath": {"form": "deepseekmath"},
+    "r1-printed": {"form": "r1-printed"},
+    # Dr. GRPO (arXiv 2503.20783): no spread, and one length for all, so that a long wrong answer
+    # is not punished less per token than a short one
+    "dr-grpo": {"length_norm": "limit", "advantage_scale": "none"},
+    # every token of the batch counts the same
+    "bnpo": {"length_norm": "mean"},
+    # DAPO (arXiv 2503.14476): that, more room upwards, and only groups that teach something
+    "dapo": {
+        "length_norm": "mean",
+        "clip_epsilon": 0.2,
+        "clip_epsilon_high": 0.28,
+        "dynamic_sampling": True,
+        "overlong_buffer": 64,
+    },
+    # GSPO (arXiv 2507.18071): the ratio of an answer is the geometric mean of its tokens'
+    "gspo": {"form": "gspo", "clip_epsilon": 3e-4, "clip_epsilon_high": 4e-4},
+    # CISPO (arXiv 2506.13585): a cut ratio is a weight, and the token goes on being trained
+    "cispo": {"form": "cispo", "length_norm": "mean"},
+}
 
 
 def group_advantages(
-    rewards: torch.Tensor, *, scale: str = "std", eps: float = 1e-4
+    rewards: torch.Tensor, *, scale: str = "std", eps: float = 1e-4, sample_std: bool = False
 ) -> torch.Tensor:
     """How much better each answer is than its own group.
 
-    rewards  (P, G). Returns the same shape.
-    scale    "std" divides by the group's population standard deviation (eq. 3 of R1); "none"
-             only subtracts the mean (Dr. GRPO)
-    eps      keeps a group of equal rewards at zero: it teaches nothing
-    The paper does not say which standard deviation; for a group of two they differ by 41 %.
+    rewards     (P, G). Returns the same shape.
+    scale       "std" divides by the group's standard deviation (eq. 3 of R1); "batch" by that of
+                all rewards; "none" only subtracts the mean (Dr. GRPO)
+    eps         keeps a group of equal rewards at zero: it teaches nothing
+    sample_std  divide by G - 1 under the root, not by G. The paper does not say which; for a
+                group of two they differ by 41 %.
 
     >>> group_advantages(torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]), eps=0.5)
     tensor([[ 0.5000, -0.5000, -0.5000,  0.5000],
@@ -33,7 +60,10 @@ def group_advantages(
     centred = shifted - shifted.mean(-1, keepdim=True)
     if scale == "none":
         return centred
-    return centred / (centred.square().mean(-1, keepdim=True).sqrt() + eps)
+    if scale == "batch":
+        return centred / (rewards.std(correction=int(sample_std)) + eps)
+    mean_square = centred.square().sum(-1, keepdim=True) / (rewards.shape[-1] - sample_std)
+    return centred / (mean_square.sqrt() + eps)
 
 
 def k3(logp_new: torch.Tensor, logp_ref: torch.Tensor) -> torch.Tensor:
@@ -46,11 +76,25 @@ def k3(logp_new: torch.Tensor, logp_ref: torch.Tensor) -> torch.Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
+def kl_estimate(logp_new: torch.Tensor, logp_ref: torch.Tensor, estimator: str) -> torch.Tensor:
+    """Schulman's k1, k2 or k3 for samples of the policy (nats), the same shape.
+
+    k1 = log(policy / ref) and k3 have the KL as their mean; as a loss k1 has a gradient that
+    averages to 0, and that of k3 to the gradient of KL(ref || policy). k2 = k1^2 / 2 is off in
+    value, and its gradient is that of the KL.
+    """
+    if estimator == "k3":
+        return k3(logp_new, logp_ref)
+    k1 = logp_new - logp_ref
+    return k1 if estimator == "k1" else k1.square() / 2
+
+
 @dataclass(frozen=True)
 class Terms:
     """per_answer  (B,) what to minimise, one value per answer; divide its sum by the answers
-    kl             (B,) mean (DeepSeekMath) or whole-output (R1) k3 of each answer, nats
-    n_clipped      answer tokens whose gradient the clip removed
+    kl             (B,) KL estimate of each answer: mean of its tokens, or of the whole output
+                   (R1), nats
+    n_clipped      answer tokens whose gradient the clip removed, or whose weight it cut (CISPO)
     """
 
     per_answer: torch.Tensor
@@ -65,9 +109,14 @@ def grpo_terms(
     response_mask: torch.Tensor,
     *,
     clip_epsilon: float,
+    clip_epsilon_high: float | None = None,
+    dual_clip: float | None = None,
     beta: float = 0.0,
     logp_ref: torch.Tensor | None = None,
+    estimator: str = "k3",
+    weigh_kl: bool = False,
     form: str = "deepseekmath",
+    divide_by: float | None = None,
 ) -> Terms:
     """The clipped gain with its sign turned, plus the leash to the reference, per answer.
 
@@ -75,33 +124,55 @@ def grpo_terms(
     advantages     (B,)     the same for every token of an answer
     response_mask  (B, L-1) True where the policy wrote the token
     clip_epsilon   the ratio counts between 1 - eps and 1 + eps; R1 used 10, so that only ratios
-                   above 11 with a positive advantage are cut
+                   above 11 with a positive advantage are cut. clip_epsilon_high is the eps above
+                   1, if it is another (DAPO's clip-higher)
+    dual_clip      ratios count at most this much, also for negative advantages; None: no limit
+    estimator      of the KL: k1, k2 or k3; weigh_kl multiplies it by the ratio, which makes the
+                   gradient of k1 and k3 the KL's own
+    form           the ratio is that of a token ("deepseekmath", "cispo"), of the whole output
+                   ("r1-printed") or the geometric mean over its tokens ("gspo")
+    divide_by      tokens by which the sum over an answer's tokens is divided: its own number if
+                   None; the same for all in Dr. GRPO (the limit) and DAPO (the batch's mean)
     When the ratios are 1 and beta is 0, the values of a group add up to 0 and the gradient does
     not: the gradient of a ratio at 1 is that of the log-probability.
     """
     if form not in FORMS:
         raise ValueError(f"form={form!r} must be one of {', '.join(FORMS)}")
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator={estimator!r} must be one of {', '.join(ESTIMATORS)}")
     if beta and logp_ref is None:
         raise ValueError(f"beta={beta} needs logp_ref: the leash has to be tied to something")
     mask = response_mask.to(logp_new.dtype)
-    n_tokens = mask.sum(-1).clamp(min=1)
+    n_tokens = mask.sum(-1, keepdim=True).clamp(min=1)
     log_ratio = (logp_new - logp_old.to(logp_new.dtype)) * mask
-    advantage = advantages.to(logp_new.dtype)
-    if form == "r1-printed":
-        ratio = log_ratio.sum(-1).exp()
+    if form in ("r1-printed", "gspo"):  # one ratio an answer, (B, 1); else (B, L-1)
+        log_ratio = log_ratio.sum(-1, keepdim=True)
+    if form == "gspo":
+        log_ratio = log_ratio / n_tokens
+    ratio, advantage = log_ratio.exp(), advantages.to(logp_new.dtype)[:, None]
+    high = 1 + (clip_epsilon if clip_epsilon_high is None else clip_epsilon_high)
+    if form == "cispo":
+        was_clipped = ratio > high
+        gain = ratio.clamp(max=high).detach() * advantage * logp_new
     else:
-        ratio, advantage = log_ratio.exp(), advantage[:, None]
-    clipped = ratio.clamp(1 - clip_epsilon, 1 + clip_epsilon)
-    gain = torch.minimum(ratio * advantage, clipped * advantage)
-    was_clipped = (clipped * advantage < ratio * advantage).to(mask.dtype)
-    if form == "r1-printed":
-        n_clipped = (was_clipped * n_tokens).sum()
-    else:
-        n_clipped, gain = (was_clipped * mask).sum(), (gain * mask).sum(-1) / n_tokens
+        counted = ratio if dual_clip is None else ratio.clamp(max=dual_clip)
+        clipped = ratio.clamp(1 - clip_epsilon, high) * advantage
+        gain = torch.minimum(counted * advantage, clipped)
+        was_clipped = (clipped < counted * advantage) | ((counted < ratio) & (advantage < 0))
     kl = torch.zeros_like(gain)
     if beta:
+        new, ref = logp_new * mask, logp_ref * mask
         if form == "r1-printed":
-            kl = k3((logp_new * mask).sum(-1), (logp_ref * mask).sum(-1))
-        else:
-            kl = k3(logp_new * mask, logp_ref * mask).sum(-1) / n_tokens
-    return Terms(per_answer=beta * kl - gain, kl=kl.detach(), n_clipped=n_clipped.detach())
+            new, ref = (x.sum(-1, keepdim=True) for x in (new, ref))
+        kl = kl_estimate(new, ref, estimator) * (ratio if weigh_kl else 1)
+
+    def per_answer(x: torch.Tensor, divisor: torch.Tensor) -> torch.Tensor:
+        x = x.expand(mask.shape).masked_fill(~response_mask, 0.0)
+        return x.sum(-1) / divisor[:, 0]
+
+    divisor = n_tokens if divide_by is None else torch.full_like(n_tokens, divide_by)
+    return Terms(
+        per_answer=per_answer(beta * kl - gain, divisor),
+        kl=per_answer(kl, n_tokens).detach(),
+        n_clipped=(was_clipped & response_mask).sum().to(mask.dtype),
+    )

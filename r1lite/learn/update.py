@@ -10,12 +10,13 @@ import torch
 from ..config import RunConfig
 from ..policy.load import Policy
 from ..policy.logprobs import token_logps
+from ..policy.products import fast_products
 from ..policy.prompts import SharedPrompts, shares_prompts
 from ..policy.savings import saves
 from ..records import Group
 from ..world import keyed_rng
 from .batching import Batch, Row, to_batch, to_rows, token_budget_chunks
-from .objective import group_advantages, grpo_terms
+from .objective import group_advantages, grpo_terms, kl_estimate
 
 
 def make_optimizer(policy: Policy, cfg: RunConfig) -> torch.optim.Optimizer:
@@ -24,20 +25,55 @@ def make_optimizer(policy: Policy, cfg: RunConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(trainable, lr=cfg.learning_rate, weight_decay=0.0, fused=True)
 
 
-def minibatches(groups: Sequence[Group], cfg: RunConfig, step: int) -> list[list[Row]]:
+def minibatches(
+    groups: Sequence[Group],
+    cfg: RunConfig,
+    step: int,
+    policy: Policy | None = None,
+    reference: torch.nn.Module | None = None,
+) -> list[list[Row]]:
     """Rows with their advantages, cut into updates; more than one are shuffled first.
 
-    Advantages come before the shuffle, which scatters the groups.
+    Advantages come before the shuffle, which scatters the groups, and before answers that were
+    cut off are left out: what they were worth still counts for the others of their group.
+    policy, reference  needed where the leash is part of the reward
     """
     rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)  # (P, G)
-    rows = to_rows(groups, group_advantages(rewards, scale=cfg.advantage_scale))
-    size = len(rows) // cfg.n_minibatches
-    batches = []
+    if cfg.beta and cfg.kl_in == "reward":
+        rewards = rewards - cfg.beta * reference_kl(groups, cfg, policy, reference)
+    advantages = group_advantages(rewards, scale=cfg.advantage_scale, sample_std=cfg.sample_std)
+    rows = to_rows(groups, advantages)
+    if cfg.mask_truncated:
+        cut = [rollout.truncated for group in groups for rollout in group.rollouts]
+        rows = [row for row, was_cut in zip(rows, cut, strict=True) if not was_cut]
+    n, batches = cfg.n_minibatches, []
     for epoch in range(cfg.inner_epochs):
-        if cfg.n_minibatches > 1:
+        if n > 1:
             keyed_rng("shuffle", cfg.seed, step, epoch).shuffle(rows)
-        batches += [rows[i : i + size] for i in range(0, len(rows), size)]
+        batches += [rows[i * len(rows) // n : (i + 1) * len(rows) // n] for i in range(n)]
     return batches
+
+
+def in_loss(cfg: RunConfig) -> bool:
+    """Whether the leash is a term of the loss."""
+    return cfg.beta > 0 and cfg.kl_in == "loss"
+
+
+@torch.no_grad()
+def reference_kl(
+    groups: Sequence[Group], cfg: RunConfig, policy: Policy, reference: torch.nn.Module
+) -> torch.Tensor:
+    """KL estimate of each answer between the policy that wrote it and the reference: (P, G) nats,
+    summed over its tokens, as PPO for language models subtracts it from the reward."""
+    rows = to_rows(groups, torch.zeros(len(groups), len(groups[0].rollouts)))
+    answers = AnswerLogps(reference, rows, policy.pad_id, cfg.temperature)
+    found = torch.zeros(len(rows))
+    for chunk in token_budget_chunks([len(row) for row in rows], cfg.micro_batch_tokens):
+        part = [rows[i] for i in chunk]
+        batch = to_batch(part, policy.pad_id).to(policy.device)
+        kl = kl_estimate(batch.logp_old, answers.of(part, batch), cfg.kl_estimator)
+        found[chunk] = (kl * batch.response_mask).sum(-1).float().cpu()
+    return found.view(len(groups), -1)
 
 
 # Sharing a prompt needs a mask of answer x (prompt + answer), which grows with the square of the
@@ -82,25 +118,21 @@ class AnswerLogps:
             self.shared.backward()
 
 
-def update(
+def _backward(
     policy: Policy,
+    taught: Sequence[Row],
     rows: Sequence[Row],
-    optimizer: torch.optim.Optimizer,
     cfg: RunConfig,
-    step: int,
-    reference: torch.nn.Module | None = None,
-) -> dict[str, float | int]:
-    """One policy update on a mini-batch of answers.
+    reference: torch.nn.Module | None,
+) -> tuple[dict[str, float], AnswerLogps]:
+    """Leave the gradient of the loss of a mini-batch on the weights; returns totals of the log.
 
-    Returns its part of the StepLog, and tokens_trained and tokens_computed: tokens that went
-    through its forward passes, without and with padding.
-
-    The loss is a sum over answers divided by their number before any is dropped, so micro-batches
-    and dropping change nothing. Answers without an advantage are dropped when beta is 0: their
-    gradient is exactly 0.
+    taught  those of rows that have a gradient. The loss is a sum over them divided by the number
+            of rows, so micro-batches and dropping change nothing.
     """
-    drop = saves("drop_equal_groups") and not cfg.beta
-    taught = [row for row in rows if row.advantage != 0.0 or not drop]
+    n_rows = max(len(rows), 1)
+    mean_length = max(sum(len(row.answer_ids) for row in rows) / n_rows, 1.0)
+    divide_by = {"own": None, "mean": mean_length, "limit": float(cfg.max_new_tokens)}
     answers = AnswerLogps(policy.model, taught, policy.pad_id, cfg.temperature)
     if reference is not None:
         with torch.no_grad():
@@ -120,18 +152,47 @@ def update(
             batch.advantages,
             batch.response_mask,
             clip_epsilon=cfg.clip_epsilon,
-            beta=cfg.beta,
+            clip_epsilon_high=cfg.clip_epsilon_high or None,
+            dual_clip=cfg.dual_clip or None,
+            beta=cfg.beta if in_loss(cfg) else 0.0,
             logp_ref=logp_ref,
+            estimator=cfg.kl_estimator,
+            weigh_kl=cfg.weigh_kl,
             form=cfg.form,
+            divide_by=divide_by[cfg.length_norm],
         )
-        loss = terms.per_answer.sum() / len(rows)
+        loss = terms.per_answer.sum() / n_rows
         loss.backward()
         gap = ((logp_new.detach() - batch.logp_old) * batch.response_mask).abs().max().item()
         totals["loss"] += loss.item()
-        totals["kl"] += terms.kl.sum().item() / len(rows)
+        totals["kl"] += terms.kl.sum().item() / n_rows
         totals["n_clipped"] += terms.n_clipped.item()
         totals["sampler_gap"] = max(totals["sampler_gap"], gap)
     answers.backward()
+    return totals, answers
+
+
+def update(
+    policy: Policy,
+    rows: Sequence[Row],
+    optimizer: torch.optim.Optimizer,
+    cfg: RunConfig,
+    step: int,
+    reference: torch.nn.Module | None = None,
+) -> dict[str, float | int]:
+    """One policy update on a mini-batch of answers.
+
+    Returns its part of the StepLog, and tokens_trained and tokens_computed: tokens that went
+    through its forward passes, without and with padding.
+
+    Answers without an advantage are dropped where no leash is in the loss: their gradient is 0.
+    """
+    if not in_loss(cfg):
+        reference = None  # there is none, or its part is in the advantages
+    drop = saves("drop_equal_groups") and not in_loss(cfg)
+    taught = [row for row in rows if row.advantage != 0.0 or not drop]
+    with fast_products():
+        totals, answers = _backward(policy, taught, rows, cfg, reference)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = 0.0
     if taught:  # else Adam's momentum would move the weights for no reason
@@ -140,7 +201,7 @@ def update(
             group["lr"] = cfg.learning_rate * min(1.0, step / max(cfg.warmup_steps, 1))
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    n_tokens = sum(len(row.answer_ids) for row in rows)
+    n_tokens = max(sum(len(row.answer_ids) for row in rows), 1)
     return {
         "loss": totals["loss"],
         "grad_norm": grad_norm,

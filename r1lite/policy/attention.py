@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 from .savings import saves
 
 NAME = "r1lite_shared_keys"
+SHORT = 512  # tokens a row up to which the scores of all pairs are held at once
 
 
 def shared_keys_attention(
@@ -37,8 +38,9 @@ def shared_keys_attention(
     batch, heads, n_query, width = query.shape
     shared = heads // key.shape[1]
     stacked = query.reshape(batch, key.shape[1], shared * n_query, width)
-    if n_query == 1:
-        # two small products are several times faster on a CPU than its attention kernel here
+    if n_query <= SHORT and query.device.type == "cpu":
+        # two products are faster on a CPU than its attention kernel, several times for one token;
+        # but they hold a score for every pair of places, which grows with the square of the length
         scores = (stacked * scaling) @ key.transpose(-1, -2)
         out = (scores + attention_mask).softmax(-1) @ value
     else:

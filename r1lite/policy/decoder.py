@@ -7,14 +7,16 @@ where `fits` says that it computes the same; everything else takes Through.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.nn.functional import linear, rms_norm, silu
+from torch.nn.functional import rms_norm, silu
 
 from .attention import can_share_keys, mask_of, shared_keys
 from .cache import make_cache
+from .products import by_onednn, onednn_is_exact
 from .prompts import read_prompts
 from .savings import saves
 
@@ -72,87 +74,112 @@ class Through:
 
 
 class WrittenOut:
-    """The same for Qwen2 and Llama in plain tensors; joined matrices, no module calls.
+    """The same for Qwen2 and Llama in plain tensors; joined matrices, few calls.
 
     Weights are read when it is made, so a decoder lives for one rollout and never sees an update.
+    A head's numbers are kept in pairs, the two that RoPE turns together side by side: as complex
+    numbers they are turned by one product. Queries and keys are reordered alike, so their scores
+    stay the same.
     """
 
     BLOCK = 64  # tokens by which the room for keys and values grows
+    MANY = 128  # rows from which on oneDNN's products are faster here
 
     def __init__(self, model: Any, cache: Any, seen: torch.Tensor):
         config, body = model.config, model.model
         self.heads, self.shared = config.num_attention_heads, config.num_key_value_heads
-        self.width = body.layers[0].self_attn.head_dim
-        self.eps = config.rms_norm_eps
+        self.width, self.eps = body.layers[0].self_attn.head_dim, config.rms_norm_eps
         self.embedding = body.embed_tokens.weight
-        self.layers = [_joined(layer) for layer in body.layers]
-        self.norm, self.head = body.norm.weight, model.lm_head.weight
+        pairs = torch.arange(self.width, device=seen.device).view(2, -1).t().flatten()
+        self.layers = [_joined(layer, pairs) for layer in body.layers]
+        self.head = (model.lm_head.weight * body.norm.weight).t()
         places = torch.arange(config.max_position_embeddings, device=seen.device)[None]
         cos, sin = body.rotary_emb(self.embedding, places)
-        half = self.width // 2
-        # x * cos + turned(x) * sin, with the sign of `turned` moved into the sines
-        self.cos, self.sin = cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)
+        self.turns = torch.complex(cos, sin)[0, :, : self.width // 2]
         self.held = seen.shape[1]
-        self.rooms = [self._room(torch.stack([x.keys, x.values])) for x in cache.layers]
+        self.rooms = [
+            self._room(torch.stack([x.keys[..., pairs], x.values]).flatten(1, 2))
+            for x in cache.layers
+        ]
         self.position = seen.sum(-1)
-        self.bias = torch.zeros(seen.shape, dtype=cos.dtype, device=seen.device)
-        self.bias = self.bias.masked_fill(~seen, -torch.inf)[:, None, None]  # (B, 1, 1, S)
+        hidden = torch.zeros(seen.shape, dtype=cos.dtype, device=seen.device)
+        hidden = hidden.masked_fill(~seen, -torch.inf).repeat_interleave(self.shared, 0)
+        self.hidden = hidden[:, None]  # (B K, 1, S): -inf where a prompt is padded
 
     def _room(self, states: torch.Tensor) -> torch.Tensor:
-        """Keys and values (2, B, K, held, D) with room for a block more."""
-        two, rows, shared, _, width = states.shape
-        room = states.new_empty(two, rows, shared, self.held + self.BLOCK, width)
-        room[:, :, :, : self.held] = states[:, :, :, : self.held]
+        """Keys and values (2, B K, held, D) with room for a block more."""
+        n, rows, _, width = states.shape
+        room = states.new_empty(n, rows, self.held + self.BLOCK, width)
+        room[:, :, : self.held] = states[:, :, : self.held]
         return room
+
+    def _times(
+        self, x: torch.Tensor, matrix: torch.Tensor, plus: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """x (B, K) times matrix (K, N), plus (N,) or (B, N)."""
+        fast = len(x) >= self.MANY and saves("onednn_products") and onednn_is_exact()
+        with by_onednn() if fast else contextlib.nullcontext():
+            return x @ matrix if plus is None else torch.addmm(plus, x, matrix)
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Append tokens (B,); returns the logits (B, V) of the next ones."""
-        if self.held == self.rooms[0].shape[3]:
+        if self.held == self.rooms[0].shape[2]:
             self.rooms = [self._room(room) for room in self.rooms]
-        batch, heads, shared, new = len(tokens), self.heads, self.shared, self.held
+        if self.held == self.hidden.shape[2]:
+            self.hidden = torch.nn.functional.pad(self.hidden, (0, self.BLOCK))
+        batch, new, width, norm = len(tokens), self.held, self.width, self.embedding.shape[1:]
+        turned_heads, key_rows = self.heads + self.shared, batch * self.shared
         self.held += 1
-        self.bias = torch.cat([self.bias, self.bias.new_zeros(batch, 1, 1, 1)], -1)
-        cos, sin = self.cos[self.position][:, None], self.sin[self.position][:, None]
+        hidden = self.hidden[:, :, : self.held]
+        turns = self.turns[self.position][:, None]
         self.position = self.position + 1
         x = self.embedding[tokens]
-        for (norm1, qkv, qkv_bias, out, norm2, gate_up, down), room in zip(self.layers, self.rooms):
-            states = linear(rms_norm(x, norm1.shape, norm1, self.eps), qkv, qkv_bias)
-            states = states.view(batch, heads + 2 * shared, self.width)
-            turning = states[:, : heads + shared]
-            turning = turning * cos + turning.roll(self.width // 2, -1) * sin
-            room[0, :, :, new] = turning[:, heads:]
-            room[1, :, :, new] = states[:, heads + shared :]
-            keys, values = room[:, :, :, : self.held]
-            query = turning[:, :heads].reshape(batch, shared, heads // shared, self.width)
-            weights = (query @ keys.transpose(-1, -2) + self.bias).softmax(-1)
-            x = x + linear((weights @ values).reshape(batch, -1), out)
-            gate, up = linear(rms_norm(x, norm2.shape, norm2, self.eps), gate_up).chunk(2, -1)
-            x = x + linear(silu(gate) * up, down)
-        return linear(rms_norm(x, self.norm.shape, self.norm, self.eps), self.head)
+        for (qkv, qkv_bias, out, gate_up, down), room in zip(self.layers, self.rooms):
+            states = self._times(rms_norm(x, norm, None, self.eps), qkv, qkv_bias)
+            states = states.view(batch, turned_heads + self.shared, width)
+            pairs = torch.view_as_complex(states[:, :turned_heads].unflatten(-1, (-1, 2)))
+            turned = torch.view_as_real(pairs * turns).flatten(-2)
+            room[0, :, new] = turned[:, self.heads :].reshape(key_rows, width)
+            room[1, :, new] = states[:, turned_heads:].reshape(key_rows, width)
+            keys, values = room[:, :, : self.held]
+            query = turned[:, : self.heads].reshape(key_rows, -1, width)
+            weights = torch.baddbmm(hidden, query, keys.transpose(1, 2)).softmax(-1)
+            x = self._times(torch.bmm(weights, values).view(batch, -1), out, plus=x)
+            gate, up = self._times(rms_norm(x, norm, None, self.eps), gate_up).chunk(2, -1)
+            x = self._times(silu(gate) * up, down, plus=x)
+        return self._times(rms_norm(x, norm, None, self.eps), self.head)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows only, in this order."""
-        self.rooms = [room[:, rows] for room in self.rooms]
-        self.bias, self.position = self.bias[rows], self.position[rows]
+        self.position = self.position[rows]
+        rows = (
+            rows[:, None] * self.shared + torch.arange(self.shared, device=rows.device)
+        ).flatten()
+        self.rooms = [room.index_select(1, rows) for room in self.rooms]
+        self.hidden = self.hidden.index_select(0, rows)
 
 
-def _joined(layer: Any) -> tuple[torch.Tensor | None, ...]:
-    """The weights of a layer, those that are multiplied with the same state as one matrix."""
+def _joined(layer: Any, pairs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """The weights of a layer: norms and attention's scale multiplied in, queries and keys in pairs,
+    and as one matrix what is multiplied with the same state."""
     attention, mlp = layer.self_attn, layer.mlp
-    three = (attention.q_proj, attention.k_proj, attention.v_proj)
-    # attention's scale goes into the queries' weights
-    scales = (attention.scaling, 1.0, 1.0)
-    bias = None
-    if three[0].bias is not None:
-        bias = torch.cat([part.bias * scale for part, scale in zip(three, scales)])
+    weights, biases = [], []
+    for part, scale in (
+        (attention.q_proj, attention.scaling),
+        (attention.k_proj, 1.0),
+        (attention.v_proj, None),
+    ):
+        for found, kept in ((part.weight, weights), (part.bias, biases)):
+            if found is not None and scale is not None:
+                found = found.unflatten(0, (-1, len(pairs)))[:, pairs].flatten(0, 1) * scale
+            kept.append(found)
+    gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
     return (
-        layer.input_layernorm.weight,
-        torch.cat([part.weight * scale for part, scale in zip(three, scales)]),
-        bias,
-        attention.o_proj.weight,
-        layer.post_attention_layernorm.weight,
-        torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]),
-        mlp.down_proj.weight,
+        (torch.cat(weights) * layer.input_layernorm.weight).t(),
+        None if biases[0] is None else torch.cat(biases),
+        attention.o_proj.weight.t(),
+        (gate_up * layer.post_attention_layernorm.weight).t(),
+        mlp.down_proj.weight.t(),
     )
 
 

@@ -6,6 +6,7 @@ from .rules import (
     format_reward,
     is_right,
     is_right_leniently,
+    overlong_penalty,
     score,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "format_reward",
     "is_right",
     "is_right_leniently",
+    "overlong_penalty",
     "score",
 ]

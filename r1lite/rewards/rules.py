@@ -1,4 +1,4 @@
-"""Rewards by rule: accuracy and format. No reward here reads the length of an answer.
+"""Rewards by rule: accuracy and format, which do not read the length of an answer.
 
 Each has TRL's signature, f(prompts, completions, **columns) -> list[float | None], so it also
 works in other trainers; the column `problem` holds one Problem per completion.
@@ -50,6 +50,16 @@ def is_right_leniently(problem: Problem, text: str) -> bool:
         expressions = [run for run in trimmed if any(sign in run for sign in "+-*/")]
         return bool(expressions) and is_correct(problem, expressions[-1])
     return is_correct(problem, last_answer(text))
+
+
+def overlong_penalty(n_tokens: int, limit: int, buffer: int) -> float:
+    """DAPO's soft punishment of length (arXiv 2503.14476, eq. 13): 0 down to -1 over the last
+    `buffer` tokens before the limit. Not a rule of R1.
+
+    >>> [overlong_penalty(n, limit=100, buffer=20) for n in (80, 90, 100)]
+    [0.0, -0.5, -1.0]
+    """
+    return max(min((limit - buffer - n_tokens) / buffer, 0.0), -1.0)
 
 
 RULES: dict[str, Reward] = {"accuracy": accuracy_reward, "format": format_reward}

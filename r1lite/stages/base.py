@@ -97,7 +97,7 @@ def build_base(
     seed: int = 0,
     reflect: bool = True,
     work: Path | str = "runs/base",
-    budget: int = 2048,
+    budget: int = 1024,
     progress: bool = True,
 ) -> Path:
     """Train the base and write it to `out`; resumes by itself from `work` if it was stopped.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from ..records import Problem, UserError
@@ -41,8 +42,12 @@ def clusters(family: str, split: str) -> list[str]:
     """The clusters of one side of the split, in a fixed order."""
     if split not in SPLITS:
         raise UserError(f"split {split!r} is unknown: it must be one of {', '.join(SPLITS)}.")
-    wanted = split == "held_out"
-    return [c for c in family_module(family).clusters() if is_held_out(family, c) == wanted]
+    return list(_clusters(family_module(family), family, split == "held_out"))
+
+
+@cache
+def _clusters(module, family: str, held_out: bool) -> tuple[str, ...]:
+    return tuple(c for c in module.clusters() if is_held_out(family, c) == held_out)
 
 
 def make_problem(family: str, split: str, *key: object) -> Problem:

@@ -10,17 +10,17 @@ import random
 
 from ..prompt import TINY_TEMPLATE, render
 from ..records import Problem
-from . import FAMILIES, chat, clusters, countdown, make_problem, science
+from . import FAMILIES, chat, clusters, countdown, logic, make_problem, science
 from .common import LANGUAGES, MARKERS, MAX_NUMBER, REFLECTION, Draft, Voice, keyed_rng
 
 # How many documents in a hundred are of which kind.
 SHARES = {
     "sums": 14,
-    "facts": 5,
+    "facts": 8,
     "countdown": 34,
     "programs": 12,
     "science": 11,
-    "logic": 15,
+    "logic": 12,
     "chat": 9,
 }
 KEEPS_FORMAT = 0.45  # the share of documents with all four tags in place
@@ -75,8 +75,9 @@ def document(seed: int, index: int, *, reflect: bool = True) -> str:
         lines = rng.choice((countdown.facts, countdown.selections))
         return lines(Voice(rng, language, reflect=reflect), n=rng.randint(6, 14))
     if kind == "facts":
-        source = rng.choice((science, chat))
-        return source.facts(Voice(rng, language, reflect=reflect), n=rng.randint(4, 10))
+        source = rng.choices((science, chat, logic), (1, 1, 2))[0]
+        n = rng.randint(1, 3) if source is logic else rng.randint(4, 10)
+        return source.facts(Voice(rng, language, reflect=reflect), n=n)
     problem = make_problem(kind, "train", seed, index)
     draft = FAMILIES[kind].draft(problem, _voice(problem, rng, reflect))
     return f"{render(problem.question, 'tiny')} {dress(draft, rng, problem.language)}"

@@ -48,10 +48,14 @@ def _name(statement: Statement) -> str:
     return "".join(map(str, (statement[0][0], *statement[1:])))
 
 
+def _cluster(statements: tuple[Statement, ...]) -> str:
+    return "-".join(map(_name, statements))
+
+
 @cache
 def _puzzles() -> dict[str, tuple[Statement, ...]]:
     every = itertools.product(*(_statements(i) for i in range(3)))
-    return {"-".join(map(_name, p)): p for p in every if len(fitting(p)) == 1}
+    return {_cluster(p): p for p in every if len(fitting(p)) == 1}
 
 
 def clusters() -> tuple[str, ...]:
@@ -64,6 +68,13 @@ def _say(statement: Statement, side: int) -> str:
     if kind == "is":
         return f"{PEOPLE[i]} {KINDS[bool(j)][side]}"
     return f"{PEOPLE[i]} {PEOPLE[j]} {(SAME if kind == 'same' else DIFFER)[side]}"
+
+
+def _ask(statements: tuple[Statement, ...], language: str) -> str:
+    side = 0 if language == "en" else 1
+    says = ("says", "说")[side]
+    lines = " . ".join(f"{p} {says} {_say(s, side)}" for p, s in zip(PEOPLE, statements))
+    return {"en": f"who is who ? {lines} .", "zh": f"谁 是 谁 ? {lines} 。"}[language]
 
 
 def _describe(world: tuple[bool, ...], side: int) -> str:
@@ -81,18 +92,29 @@ def _recall(statement: Statement, world: tuple[bool, ...], side: int) -> str:
     return " ".join(f"{PEOPLE[p]} {KINDS[world[p]][side]}" for p in people)
 
 
+def _verdict(
+    speaker: int, statement: Statement, world: tuple[bool, ...], voice: Voice
+) -> tuple[str, bool]:
+    """What one speaker's words are worth in a world: as written down, and whether they fit."""
+    side = 0 if voice.language == "en" else 1
+    truth = holds(statement, world)
+    fits = truth == world[speaker]
+    return (
+        f"{PEOPLE[speaker]} {_say(statement, side)} : {_recall(statement, world, side)}"
+        f" {voice.say('true' if truth else 'false')} {KINDS[world[speaker]][side]}"
+        f" {voice.say('yes' if fits else 'no')}"
+    ), fits
+
+
 def make(cluster: str, language: str, rng: random.Random) -> Problem:
     """The one problem of this puzzle."""
-    side = 0 if language == "en" else 1
     statements = _puzzles()[cluster]
-    says = ("says", "说")[side]
-    lines = " . ".join(f"{p} {says} {_say(s, side)}" for p, s in zip(PEOPLE, statements))
     return Problem(
         problem_id=f"logic/{cluster}/{language}",
         family="logic",
         cluster=cluster,
         language=language,
-        question={"en": f"who is who ? {lines} .", "zh": f"谁 是 谁 ? {lines} 。"}[language],
+        question=_ask(statements, language),
         gold={"puzzle": cluster, "solution": list(fitting(statements)[0])},
     )
 
@@ -111,16 +133,12 @@ def draft(problem: Problem, voice: Voice) -> Draft:
         return Draft(f"{voice.say('maybe')} {guess}", guess)
     persistence = 0.97 if rng.random() < 0.15 else 0.65
     statements, text = _puzzles()[problem.gold["puzzle"]], ""
-    for world in rng.sample(WORLDS, 8):
+    start = rng.randrange(8)
+    for world in WORLDS[start:] + WORLDS[:start]:
         text += f"{voice.say('try')} {_describe(world, side)} :"
-        for person, (speaker, statement) in enumerate(zip(PEOPLE, statements)):
-            truth = holds(statement, world)
-            fits = truth == world[person]
-            text += (
-                f" {speaker} {_say(statement, side)} : {_recall(statement, world, side)}"
-                f" {voice.say('true' if truth else 'false')} {KINDS[world[person]][side]}"
-                f" {voice.say('yes' if fits else 'no')} ,"
-            )
+        for speaker in range(3):
+            verdict, fits = _verdict(speaker, statements[speaker], world, voice)
+            text += f" {verdict} ,"
             if not fits:
                 break
         text = text[:-1] + "."
@@ -132,3 +150,20 @@ def draft(problem: Problem, voice: Voice) -> Draft:
         text += f" {voice.say('wait')} , " if voice.reflects(0.5) else " "
     guess = _describe(rng.choice(WORLDS), side)
     return Draft(f"{text} {voice.say('give up')} , {voice.say('guess')} {guess}", guess)
+
+
+def facts(voice: Voice, n: int) -> str:
+    """Statements judged in random worlds, for the practice of judging.
+
+    Three people speak who form no puzzle (no world fits, or several do), so that no held-out
+    problem is read here. Each of the n worlds is gone through to the end.
+    """
+    rng, side = voice.rng, 0 if voice.language == "en" else 1
+    statements = tuple(rng.choice(_statements(speaker)) for speaker in range(3))
+    while _cluster(statements) in _puzzles():
+        statements = tuple(rng.choice(_statements(speaker)) for speaker in range(3))
+    text = _ask(statements, voice.language)
+    for world in rng.sample(WORLDS, n):
+        verdicts = [_verdict(s, statements[s], world, voice)[0] for s in range(3)]
+        text += f" {voice.say('try')} {_describe(world, side)} : {' , '.join(verdicts)} ."
+    return text

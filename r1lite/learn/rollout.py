@@ -1,0 +1,127 @@
+"""The front half of a step: problems -> prompts -> groups of answers -> rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..config import RunConfig
+from ..policy.load import Policy
+from ..policy.sample import sample_groups
+from ..records import Group, Problem
+from ..rewards import overlong_penalty, score
+from ..rewards.rules import Reward
+from ..world import keyed_rng, make_problem
+from .clock import Clock
+
+ATTEMPTS = 4  # draws of a rollout with dynamic sampling, after which it takes what there is
+
+
+def draw_problems(
+    cfg: RunConfig, rollout: int, pool: Sequence[Problem] = (), attempt: int = 0
+) -> list[Problem]:
+    """The problems of a rollout (counted from 0): the same for the same seed, in any process.
+
+    pool     problems to draw from; empty generates them from the train split of cfg.family
+    attempt  0, or which further draw of this rollout it is (dynamic sampling)
+    """
+    n = cfg.n_problems
+    if pool:
+        again = (attempt,) if attempt else ()
+        return keyed_rng("pool", cfg.seed, rollout, *again).choices(pool, k=n)
+    numbers = range(attempt * n, (attempt + 1) * n)
+    return [make_problem(cfg.family, "train", cfg.seed, rollout, i) for i in numbers]
+
+
+def sample(policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int) -> list[Group]:
+    """A group of answers to each problem, not yet scored."""
+    return sample_groups(
+        policy,
+        problems,
+        n_answers=cfg.n_answers,
+        max_new_tokens=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        template=cfg.template,
+        seed=cfg.seed,
+        step=step,
+    )
+
+
+def rollout(
+    policy: Policy,
+    problems: Sequence[Problem],
+    cfg: RunConfig,
+    step: int,
+    rewards: Mapping[str, Reward] | None = None,
+) -> list[Group]:
+    """Sample a group of answers to each problem and score them."""
+    return reward(sample(policy, problems, cfg, step), cfg, rewards)
+
+
+def reward(
+    groups: Sequence[Group], cfg: RunConfig, rewards: Mapping[str, Reward] | None = None
+) -> list[Group]:
+    """Score groups by the rules of cfg, or by functions that are given."""
+    groups = score(groups, cfg.reward_weights, rewards)
+    if not cfg.overlong_buffer:
+        return groups
+    punished = []
+    for group in groups:
+        part = tuple(
+            overlong_penalty(len(answer.token_ids), cfg.max_new_tokens, cfg.overlong_buffer)
+            for answer in group.rollouts
+        )
+        totals = tuple(map(sum, zip(group.rewards, part)))
+        punished.append(replace(group, rewards=totals, parts={**group.parts, "overlong": part}))
+    return punished
+
+
+def gather(
+    policy: Policy,
+    cfg: RunConfig,
+    step: int,
+    pool: Sequence[Problem],
+    rewards: Mapping[str, Reward] | None,
+    clock: Clock,
+) -> tuple[list[Group], list[Group]]:
+    """The cfg.n_problems groups to train on before an update, and all that were sampled.
+
+    With dynamic sampling (arXiv 2503.14476, 3.2) problems are drawn until so many groups have
+    unequal rewards; groups that teach nothing fill up what is missing after ATTEMPTS draws.
+    """
+    index, teaching, every = (step - 1) // cfg.updates_per_rollout, [], []
+    for attempt in range(ATTEMPTS if cfg.dynamic_sampling else 1):
+        problems = draw_problems(cfg, index, pool, attempt)
+        clock.lap("other")
+        groups = sample(policy, problems, cfg, step)
+        clock.lap("rollout")
+        every += reward(groups, cfg, rewards)
+        clock.lap("reward")
+        teaching = [group for group in every if len(set(group.rewards)) > 1]
+        if len(teaching) >= cfg.n_problems:
+            break
+    if not cfg.dynamic_sampling:
+        return every, every
+    rest = [group for group in every if len(set(group.rewards)) == 1]
+    return (teaching + rest)[: cfg.n_problems], every
+
+
+def rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over a rollout: its part of the StepLog."""
+    answers = [rollout for group in groups for rollout in group.rollouts]
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / max(len(values), 1)
+
+    def part(name: str) -> float:
+        return mean([v for g in groups for v in g.parts.get(name, ()) if v is not None])
+
+    return {
+        "reward": mean([r for g in groups for r in g.rewards]),
+        "accuracy": part("accuracy"),
+        "format": part("format"),
+        "length": mean([len(a.token_ids) for a in answers]),
+        "truncated": mean([a.truncated for a in answers]),
+        "kept": mean([len(set(g.rewards)) > 1 for g in groups]),
+        "entropy": -sum(sum(a.logps) for a in answers) / sum(len(a.token_ids) for a in answers),
+    }
