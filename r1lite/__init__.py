@@ -1,7 +1,7 @@
 """r1lite: understand DeepSeek-R1 by running it. These are the names a notebook uses."""
 
 from .config import PRESETS, RunConfig, preset
-from .evaluate import Report, evaluate, grade, search_figures
+from .evaluate import Report, evaluate, grade, pass_at_k, pass_curve, search_figures
 from .learn import Result, group_advantages, grpo_terms, k3, train
 from .policy import Policy, load_policy, sample_groups, token_logps
 from .prompt import TEMPLATES, render, split_answer
@@ -37,6 +37,8 @@ __all__ = [
     "k3",
     "load_policy",
     "make_problems",
+    "pass_at_k",
+    "pass_curve",
     "preset",
     "read_problems",
     "render",

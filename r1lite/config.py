@@ -33,6 +33,7 @@ class RunConfig:
     n_problems: int = 32  # problems (the paper: questions) per rollout
     n_answers: int = 8  # answers per problem: the group
     max_new_tokens: int = 320  # longest answer; longer ones are cut off
+    longer_after: int = 0  # update after which the limit is doubled (the paper: 8200); 0 for never
     temperature: float = 1.0  # of sampling during training
 
     # rewards
@@ -68,7 +69,7 @@ class RunConfig:
     # keeping and showing
     run_dir: str = "runs/zero"  # log, samples and checkpoints go here
     checkpoint_every: int = 20  # updates between checkpoints, rounded up to whole rollouts
-    samples_every: int = 20  # updates between rows of samples.jsonl
+    samples_every: int = 20  # updates between rows of rollouts.jsonl
     log_to: tuple[str, ...] = ()  # also "tensorboard" and "wandb"
 
     def __post_init__(self) -> None:
@@ -113,6 +114,12 @@ class RunConfig:
     def reward_weights(self) -> dict[str, float]:
         return {"accuracy": self.accuracy_weight, "format": self.format_weight}
 
+    def at(self, step: int) -> RunConfig:
+        """The settings of an update (counted from 1): these, or with the longer limit."""
+        if not self.longer_after or step <= self.longer_after:
+            return self
+        return self.change(max_new_tokens=2 * self.max_new_tokens, longer_after=0)
+
     def change(self, **changes: Any) -> RunConfig:
         """A copy with other values; raises UserError naming the nearest field if one is unknown."""
         known = [f.name for f in dataclasses.fields(self)]
@@ -131,6 +138,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "n_problems": (1, 65536),
     "n_answers": (2, 1024),
     "max_new_tokens": (1, 65536),
+    "longer_after": (0, 10**9),
     "temperature": (0.01, 10),
     "accuracy_weight": (0, 100),
     "format_weight": (0, 100),

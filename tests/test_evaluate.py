@@ -1,13 +1,23 @@
 """The figures that every table quotes, by hand and by an independent computation."""
 
+import itertools
 import math
 import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from r1lite.evaluate import clustered_interval, evaluate, grade, search_figures
+from r1lite.evaluate import (
+    clustered_interval,
+    evaluate,
+    grade,
+    pass_at_k,
+    pass_curve,
+    search_figures,
+)
 from r1lite.evaluate.language import language_consistency
+from r1lite.evaluate.thinking import is_readable
 from r1lite.records import Group, Problem, Rollout
 from r1lite.world import make_problems
 
@@ -65,6 +75,65 @@ def test_the_interval_covers_the_truth_about_95_times_in_100():
         values = np.repeat(rng.normal(0.5, 0.1, 80), 3) + rng.normal(0, 0.1, 240)
         n_covered += abs(values.mean() - 0.5) <= clustered_interval(values.tolist(), clusters)
     assert 0.91 < n_covered / 400 < 0.98
+
+
+@pytest.mark.parametrize("n", [1, 4, 7])
+def test_pass_at_k_is_the_share_of_draws_with_a_right_one(n):
+    """Against an enumeration of every way to draw k of n answers."""
+    for n_right in range(n + 1):
+        answers = [True] * n_right + [False] * (n - n_right)
+        for k in range(1, n + 1):
+            draws = [any(draw) for draw in itertools.combinations(answers, k)]
+            assert pass_at_k(n, n_right, k) == pytest.approx(sum(draws) / len(draws))
+
+
+def test_pass_at_k_is_exact_where_binomials_overflow_and_unbiased():
+    assert pass_at_k(256, 1, 256) == 1.0 and pass_at_k(256, 0, 256) == 0.0
+    exact = 1 - Fraction(math.comb(2000 - 3, 700), math.comb(2000, 700))
+    assert pass_at_k(2000, 3, 700) == pytest.approx(float(exact), rel=1e-12)
+    rng, p = np.random.default_rng(0), 0.1
+    mean = np.mean([pass_at_k(16, int(c), 8) for c in rng.binomial(16, p, 20_000)])
+    assert mean == pytest.approx(1 - (1 - p) ** 8, abs=0.01)
+    with pytest.raises(ValueError, match="pass@5 of 1 right among 4"):
+        pass_at_k(4, 1, 5)
+
+
+def test_the_pass_curve_starts_at_pass_at_1():
+    a, b = problem((6, 4, 3), 21), problem((1, 2, 3), 6)
+    right, wrong = (f"<think> x </think> <answer> {e} </answer>" for e in ("6 * 4 - 3", "6"))
+    groups = [group(a, right, wrong, wrong, wrong), group(b, wrong, wrong, wrong, wrong)]
+    curve = pass_curve(groups, (1, 2, 4))
+    assert curve == pytest.approx({1: 0.125, 2: 0.25, 4: 0.5})
+    assert curve[1] == grade(groups).pass_at_1
+
+
+def test_lengths_of_right_and_wrong_answers_are_told_apart():
+    a = problem((6, 4, 3), 21)
+    report = grade([group(a, "<think> x </think> <answer> 6 * 4 - 3 </answer>", "no", "no no no")])
+    assert (report.mean_tokens_right, report.mean_tokens_wrong) == (12, 3)
+    assert grade([group(a, "no")]).mean_tokens_right is None
+
+
+def test_second_attempts_need_no_word_of_reflection():
+    a = problem((6, 4, 3), 21)
+    texts = ["try 6 + 4 = 10 no . try 6 - 4 = 2 no . 试 3", "wait , wait", "so 6", "try 1"]
+    report = grade([group(a, *texts)])
+    assert report.second_attempts == 2 / 4 and report.reflection_per_answer == 2 / 4
+
+
+@pytest.mark.parametrize(
+    ("text", "readable"),
+    [
+        ("<think> try 6 no . wait </think> <answer> 6 </answer>", True),
+        ("<think> 6 + 4 = 10 </think> <answer> 6 </answer>", True),  # no word, no other language
+        ("<think> try 6 no . 等等 </think> <answer> 6 </answer>", False),  # mixed
+        ("<think> try 6 no . try 6 no . so </think> <answer> 6 </answer>", False),  # said twice
+        ("<think> try 6 no . wait <answer> 6 </answer>", False),  # a tag is missing
+        ("", False),
+    ],
+)
+def test_readable(text, readable):
+    assert is_readable(text, "en") == readable
 
 
 def test_grade_by_hand():

@@ -66,7 +66,7 @@ def assert_same_run(one: str, other: str) -> None:
         if (a / last / name).exists():
             states = [torch.load(folder / last / name, weights_only=True) for folder in (a, b)]
             assert same_state(*states), name
-    for name in ("metrics.jsonl", "samples.jsonl"):
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
         assert without_seconds(a / name) == without_seconds(b / name), name
     assert not list(b.glob("*.tmp"))
 
@@ -215,7 +215,7 @@ def test_a_half_written_line_is_dropped(cfg, tmp_path):
     cut = cfg.change(run_dir=str(tmp_path / "cut"))
     run(cfg)
     run(cut.change(steps=3))
-    for name in ("metrics.jsonl", "samples.jsonl"):
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
         with (Path(cut.run_dir) / name).open("a") as handle:
             handle.write('{"step": 4, "loss": 0.1}\n{"step": 5, "lo')
     run(cut)

@@ -1,6 +1,6 @@
 """How good is a policy, and what does it write?"""
 
-from .report import Report, clustered_interval, evaluate, grade
+from .report import Report, clustered_interval, evaluate, grade, pass_at_k, pass_curve
 from .search import SearchFigures, search_figures
 
 __all__ = [
@@ -9,5 +9,7 @@ __all__ = [
     "clustered_interval",
     "evaluate",
     "grade",
+    "pass_at_k",
+    "pass_curve",
     "search_figures",
 ]

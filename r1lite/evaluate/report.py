@@ -13,8 +13,8 @@ from ..policy.sample import sample_groups
 from ..prompt import split_answer
 from ..records import Group, Problem
 from ..rewards import is_right, is_right_leniently
-from ..world.corpus import reflection_words
 from .language import language_consistency
+from .thinking import is_readable, reflection_markers, second_attempts
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,14 @@ class Report:
     cons_at_k                  share of problems whose commonest answer of k is right (the paper's
                                cons@64); answers outside the format have no vote
     format                     share of answers in the strict format
-    mean_tokens                answer length; truncated: share cut off
+    mean_tokens                answer length; mean_tokens_right and mean_tokens_wrong: of the right
+                               and of the other answers, None if there is none
+    truncated                  share of answers that were cut off
     reflection_per_answer      reflection markers per answer ("wait", "check" and their Chinese)
     reflection_per_1k_tokens   the same per 1,000 answer tokens
+    second_attempts            attempts after the first, per answer: reflection without its words
+    readable                   share of answers in the format, in one language, without a sentence
+                               said twice
     language_consistency       mean share of words in the question's language, of the thinking
                                where the format is kept, else of the whole answer
     """
@@ -40,9 +45,13 @@ class Report:
     cons_at_k: float
     format: float
     mean_tokens: float
+    mean_tokens_right: float | None
+    mean_tokens_wrong: float | None
     truncated: float
     reflection_per_answer: float
     reflection_per_1k_tokens: float
+    second_attempts: float
+    readable: float
     language_consistency: float
     n_problems: int
     k: int
@@ -83,9 +92,12 @@ def grade(groups: Sequence[Group]) -> Report:
     answers = [(g.problem, r) for g in groups for r in g.rollouts]
     texts = [r.text for _, r in answers]
     n, n_tokens = len(answers), sum(len(r.token_ids) for _, r in answers)
-    per_problem = [sum(is_right(g.problem, r.text) for r in g.rollouts) / k for g in groups]
-    markers = set(reflection_words())
-    n_markers = sum(word in markers for text in texts for word in text.split())
+    right = [[is_right(g.problem, r.text) for r in g.rollouts] for g in groups]
+    per_problem = [sum(row) / k for row in right]
+    n_markers = sum(map(reflection_markers, texts))
+    lengths: dict[bool, list[int]] = {True: [], False: []}
+    for (_, rollout), is_it in zip(answers, sum(right, []), strict=True):
+        lengths[is_it].append(len(rollout.token_ids))
     parts = [split_answer(text) for text in texts]
     consistencies = [
         language_consistency(part.think or text, problem.language)
@@ -99,13 +111,47 @@ def grade(groups: Sequence[Group]) -> Report:
         cons_at_k=sum(map(_majority_is_right, groups)) / len(groups),
         format=sum(part.is_well_formed for part in parts) / n,
         mean_tokens=n_tokens / n,
+        mean_tokens_right=_mean(lengths[True]),
+        mean_tokens_wrong=_mean(lengths[False]),
         truncated=sum(r.truncated for _, r in answers) / n,
         reflection_per_answer=n_markers / n,
         reflection_per_1k_tokens=1000 * n_markers / n_tokens,
+        second_attempts=sum(map(second_attempts, texts)) / n,
+        readable=sum(is_readable(r.text, p.language) for p, r in answers) / n,
         language_consistency=sum(spoken) / len(spoken) if spoken else math.nan,
         n_problems=len(groups),
         k=k,
     )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def pass_at_k(n: int, n_right: int, k: int) -> float:
+    """Chance that at least one of k answers drawn without replacement from n is right.
+
+    The unbiased estimate of pass@k (arXiv 2107.03374, eq. 1), as a product, which keeps it exact
+    where binomials overflow. 1 - (1 - n_right / n)^k would be too low.
+
+    >>> pass_at_k(4, 1, 1), pass_at_k(4, 1, 2), pass_at_k(4, 3, 2)
+    (0.25, 0.5, 1.0)
+    """
+    if not 1 <= k <= n or not 0 <= n_right <= n:
+        raise ValueError(
+            f"pass@{k} of {n_right} right among {n}: k must be from 1 to the number of answers"
+        )
+    if n - n_right < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / i for i in range(n - n_right + 1, n + 1))
+
+
+def pass_curve(groups: Sequence[Group], ks: Sequence[int]) -> dict[int, float]:
+    """k -> mean over problems of pass_at_k, strict, from groups of at least max(ks) answers."""
+    counts = [
+        (len(g.rollouts), sum(is_right(g.problem, r.text) for r in g.rollouts)) for g in groups
+    ]
+    return {k: sum(pass_at_k(n, c, k) for n, c in counts) / len(counts) for k in ks}
 
 
 def _majority_is_right(group: Group) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import preset
 from ..runlog import atomic_path, read_json, read_jsonl
+from ..stages.arms import ARMS, COMPARISONS, figures, verdict
 from ..stages.record import RECORDED, load_recorded
 from ..stages.zero import run_zero
 from .bench import RESULT
@@ -21,6 +22,8 @@ PAPER = {
         "about 9,600",
         "length on training problems, v1 Fig. 3, to step 8.4k",
     ),
+    "cons_at_k": ("25.3 %", "86.7 %", "AIME cons@16, v1 Fig. 2 from step 200, v2 p4"),
+    "reflection_per_answer": ("1", "5 to 7 times that", "count of ten words, v2 p38"),
 }
 ROWS = (
     ("pass_at_1", "pass@1, strict", "{:.1%}"),
@@ -29,6 +32,9 @@ ROWS = (
     ("mean_tokens", "tokens per answer", "{:.0f}"),
     ("reflection_per_answer", "reflection words per answer", "{:.2f}"),
     ("reflection_per_1k_tokens", "reflection words per 1,000 tokens", "{:.1f}"),
+    ("second_attempts", "attempts after the first, per answer", "{:.1f}"),
+    ("readable", "readable: format, one language, nothing twice", "{:.1%}"),
+    ("cons_at_k", "right by majority vote (cons@k)", "{:.1%}"),
 )
 
 
@@ -86,7 +92,7 @@ def run_miniature(run_dir: Path, steps: int = 25) -> None:
 
 def redraw() -> None:
     """Rewrite the README's figure and table from data/recorded/."""
-    runs = load_recorded("zero_countdown")
+    runs = load_recorded("zero_countdown_seed")
     if not runs:
         return
     path = RECORDED / "zero_countdown.png"
@@ -97,11 +103,34 @@ def redraw() -> None:
         f"{first['config']['steps']} policy updates on countdown, {len(runs)} seed(s); "
         f"{final['n_problems']} held-out problems, {final['k']} samples each, T 0.6, top-p 0.95; "
         f"{first['hardware']}, torch {first['versions']['torch']}. Range over seeds in brackets. "
-        f"Paper: {PAPER['pass_at_1'][2]}; {PAPER['mean_tokens'][2]}."
+        f"Paper: {'; '.join(where for _, _, where in PAPER.values())}."
     )
     table = comparison_table([run["run"]["eval"] for run in runs])
     _replace("recorded", f"![R1-Zero on countdown]({path.as_posix()})\n\n{table}\n\n{caption}")
+    _replace("comparisons", comparisons_table())
     redraw_bench()
+
+
+def comparisons_table() -> str:
+    """Markdown: every comparison that has been run, its figure per seed and the verdict."""
+    runs = {arm: [found["run"] for found in load_recorded(f"{arm}_seed")] for arm in ARMS}
+    lines = ["| claim, written before its run | figure | seeds | holds |", "|---|---|---|---|"]
+    for comparison in COMPARISONS:
+        values = figures(comparison, runs)
+        if not values:
+            continue
+        bound = " and ".join(
+            f"{word} {limit:g}"
+            for word, limit in (("at least", comparison.at_least), ("at most", comparison.at_most))
+            if limit is not None
+        )
+        against = f" minus that of {ARMS[comparison.against].arm}" if comparison.against else ""
+        what = f"{comparison.metric.replace('_', ' ')}, {comparison.of}{against}"
+        shown = ", ".join(f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}" for value in values)
+        claim = f"{comparison.claim} ({ARMS[comparison.arm].arm})"
+        holds = "yes" if verdict(comparison, values) else "**no**"
+        lines.append(f"| {claim} | {what}: {comparison.over} {bound} | {shown} | {holds} |")
+    return "\n".join(lines)
 
 
 def redraw_bench() -> None:

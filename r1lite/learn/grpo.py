@@ -71,7 +71,7 @@ def train(
     if folder:
         load_checkpoint(folder, optimizer, reference)
     remove_leftovers(run_dir)
-    for name in ("metrics.jsonl", "samples.jsonl"):
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
         truncate_jsonl(run_dir / name, start)
     write_json(run_dir / "run.json", describe_run(stage="zero", config=cfg.as_dict()))
     sinks, health, logs = open_sinks(cfg.log_to, run_dir), Health(), []
@@ -85,13 +85,14 @@ def train(
     step, saved, clock = start, start, Clock()
     with bar, PoliteInterrupt() as interrupt:
         while step < cfg.steps and not interrupt.asked:
-            groups, every = gather(policy, cfg, step + 1, pool, rewards, clock)
+            now = cfg.at(step + 1)
+            groups, every = gather(policy, now, step + 1, pool, rewards, clock)
             figures = rollout_figures(every)
             gap = None
-            for rows in minibatches(groups, cfg, step + 1, policy, reference):
+            for rows in minibatches(groups, now, step + 1, policy, reference):
                 step += 1
                 clock.lap("other")
-                done = update(policy, rows, optimizer, cfg, step, reference)
+                done = update(policy, rows, optimizer, now, step, reference)
                 clock.lap("train")
                 tokens = {k: done.pop(k) for k in ("tokens_trained", "tokens_computed")}
                 gap = done["sampler_gap"] if gap is None else gap
@@ -119,7 +120,7 @@ def train(
                 if on_step:
                     on_step(log)
             if step // cfg.samples_every > (step - per_rollout) // cfg.samples_every:
-                _write_samples(run_dir, step, groups)
+                _write_rollouts(run_dir, step, groups)
             if step - saved >= cfg.checkpoint_every or step == cfg.steps or interrupt.asked:
                 save_checkpoint(run_dir, step, policy, optimizer, reference, cfg)
                 saved = step
@@ -131,11 +132,11 @@ def train(
     return Result(policy, logs, run_dir, interrupted=interrupt.asked)
 
 
-def _write_samples(run_dir: Path, step: int, groups: Sequence[Group]) -> None:
+def _write_rollouts(run_dir: Path, step: int, groups: Sequence[Group]) -> None:
     for group in groups[:4]:
         answer, reward = group.rollouts[0], group.rewards[0]
         append_jsonl(
-            run_dir / "samples.jsonl",
+            run_dir / "rollouts.jsonl",
             {
                 "step": step,
                 "problem_id": group.problem.problem_id,

@@ -50,7 +50,7 @@ class Health:
                     "The problems are too easy now: take harder ones."
                     if log.accuracy > 0.5
                     else "The problems are too hard, or the reward never fires: read a few "
-                    "answers in samples.jsonl and check the reward on them."
+                    "answers in rollouts.jsonl and check the reward on them."
                 ),
             ),
             "gap": (

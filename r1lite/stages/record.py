@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..config import preset
 from ..records import UserError
 from ..runlog import read_json, read_jsonl
+from .arms import ARMS
+from .base import build_base
 from .zero import finished, run_zero
 
 RECORDED = Path("data/recorded")
 WORK = Path("runs/record")
 KEPT = ("run.json", "metrics.jsonl", "evals.jsonl", "samples.jsonl")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One recorded run per seed: the tiny preset with these changes."""
-
-    stage: str
-    arm: str
-    changes: dict[str, Any] = field(default_factory=dict)
-    seeds: tuple[int, ...] = (0, 1, 2)
-
-
-ARMS = {
-    "zero_countdown": Arm("zero", "full", {"family": "countdown", "steps": 100}),
-}
 
 
 def names() -> list[str]:
@@ -48,7 +34,21 @@ def record(name: str, *, progress: bool = True) -> Path:
     base, seed = name.rsplit("_seed", 1)
     arm, work = ARMS[base], WORK / name
     cfg = preset("tiny", seed=int(seed), run_dir=str(work), **arm.changes)
-    result, summary = run_zero(cfg, arm=arm.arm, progress=progress)
+    if arm.base_steps:
+        base_model = WORK / f"base-{arm.base_steps}"
+        if not (base_model / "config.json").exists():
+            build_base(
+                base_model, steps=arm.base_steps, work=f"{base_model}-work", progress=progress
+            )
+        cfg = cfg.change(model=str(base_model))
+    result, summary = run_zero(
+        cfg,
+        arm=arm.arm,
+        rewards=arm.rewards,
+        also={name: make() for name, make in arm.also.items()},
+        eval_every=cfg.steps // 5,
+        progress=progress,
+    )
     if result.interrupted:
         raise KeyboardInterrupt
     target.mkdir(parents=True, exist_ok=True)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig
-from ..evaluate import Report, evaluate, search_figures
+from ..evaluate import Report, grade, search_figures
 from ..learn import Result, train
 from ..policy import Policy, load_policy, sample_groups
-from ..records import Problem, UserError
+from ..records import Group, Problem, UserError
+from ..rewards import is_right
+from ..rewards.rules import Reward
 from ..runlog import append_jsonl, describe_run, read_json, read_jsonl, truncate_jsonl, write_json
 from ..world import clusters, make_problems
 
+N_SHOWN = 6  # problems whose answers samples.jsonl keeps
 EVAL_SEED = 1  # training draws are keyed otherwise, so no evaluation shares its sampling
 
 
@@ -30,7 +33,7 @@ def held_out(family: str, n: int) -> list[Problem]:
     raise UserError(f"{n} held-out problems of {family!r} asked for: it has none. Choose another.")
 
 
-def measure(
+def answer(
     policy: Policy,
     cfg: RunConfig,
     problems: Sequence[Problem],
@@ -38,12 +41,12 @@ def measure(
     k: int = 16,
     temperature: float = 0.6,
     top_p: float = 0.95,
-) -> Report:
-    """Evaluate with the paper's sampling and the length limit of the run."""
-    return evaluate(
+) -> list[Group]:
+    """k answers to each problem with the paper's sampling and the length limit of the run."""
+    return sample_groups(
         policy,
         problems,
-        k=k,
+        n_answers=k,
         temperature=temperature,
         top_p=top_p,
         max_new_tokens=cfg.max_new_tokens,
@@ -52,10 +55,17 @@ def measure(
     )
 
 
+def measure(policy: Policy, cfg: RunConfig, problems: Sequence[Problem], **sampling: Any) -> Report:
+    """The report on answer(...), whose arguments these are."""
+    return grade(answer(policy, cfg, problems, **sampling))
+
+
 def run_zero(
     cfg: RunConfig,
     *,
     arm: str = "full",
+    rewards: Mapping[str, Reward] | None = None,
+    also: Mapping[str, Sequence[Problem]] | None = None,
     eval_every: int = 20,
     n_problems: int = 80,
     k: int = 16,
@@ -63,8 +73,11 @@ def run_zero(
 ) -> tuple[Result, dict[str, Any]]:
     """Train in stretches of eval_every steps and evaluate after each; resumes by itself.
 
-    Leaves run.json (what was run, base and final evaluation), metrics.jsonl, samples.jsonl and
-    evals.jsonl in cfg.run_dir. Returns the result and the content of run.json.
+    rewards  other functions than the rules, as for train
+    also     name -> further problems, measured on the base and at the end
+    Leaves run.json (what was run, base and final evaluation), metrics.jsonl, evals.jsonl,
+    rollouts.jsonl (answers of training) and samples.jsonl (answers to the same held-out problems
+    at every evaluation) in cfg.run_dir. Returns the result and the content of run.json.
     """
     problems, run_dir = held_out(cfg.family, n_problems), Path(cfg.run_dir)
     begun = time.perf_counter()
@@ -72,20 +85,31 @@ def run_zero(
     evals = run_dir / "evals.jsonl"
     truncate_jsonl(evals, cfg.steps)  # drops the half line that a kill or a full disk left
     done = {row["step"]: row for row in read_jsonl(evals)} if evals.exists() else {}
+
+    def measure_at(policy: Policy, step: int) -> None:
+        for name in ("evals.jsonl", "samples.jsonl"):
+            truncate_jsonl(run_dir / name, step - 1)
+        now = cfg.at(step)
+        groups = answer(policy, now, problems, k=k)
+        done[step] = {"step": step} | grade(groups).as_dict()
+        if also and step in (0, cfg.steps):
+            done[step]["also"] = {
+                name: measure(policy, now, more, k=k).as_dict() for name, more in also.items()
+            }
+        for group in groups[:N_SHOWN]:
+            append_jsonl(run_dir / "samples.jsonl", {"step": step} | _shown(group))
+        append_jsonl(evals, done[step])
+
     if 0 not in done:
-        base = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
-        done[0] = {"step": 0} | measure(base, cfg, problems, k=k).as_dict()
-        append_jsonl(evals, done[0])
+        measure_at(load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype), 0)
     targets = [*range(eval_every, cfg.steps, eval_every), cfg.steps]
     for target in targets:
         if target in done and target != targets[-1]:
             continue
-        result = train(cfg.change(steps=target), progress=progress)
+        result = train(cfg.change(steps=target), rewards=rewards, progress=progress)
         if result.interrupted:
             return result, {}
-        truncate_jsonl(evals, target - 1)
-        done[target] = {"step": target} | measure(result.policy, cfg, problems, k=k).as_dict()
-        append_jsonl(evals, done[target])
+        measure_at(result.policy, target)
     summary = describe_run(
         stage="zero",
         arm=arm,
@@ -100,6 +124,19 @@ def run_zero(
     )
     write_json(run_dir / "run.json", summary)
     return result, summary
+
+
+def _shown(group: Group) -> dict[str, Any]:
+    """The first answer to a problem, as samples.jsonl keeps it."""
+    first, problem = group.rollouts[0], group.problem
+    return {
+        "problem_id": problem.problem_id,
+        "question": problem.question,
+        "answer": first.text,
+        "right": is_right(problem, first.text),
+        "tokens": len(first.token_ids),
+        "truncated": first.truncated,
+    }
 
 
 def search_report(policy: Policy, *, n_problems: int = 80, n_answers: int = 16) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""What thinking looks like from outside: words of reflection, second attempts, readability.
+
+Two detectors of reflection, because words alone mislead: a model may say "wait" and go on as
+before, and one that has never read the word may still go back and try something else.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..prompt import split_answer
+from ..world.corpus import reflection_words
+from .language import language_consistency
+
+_ATTEMPT = re.compile(r"(?:^| )(?:try|试) ")
+
+
+def reflection_markers(text: str) -> int:
+    """How many words of an answer are reflection markers ("wait", "check", in both languages).
+
+    >>> reflection_markers("try 1 + 2 . wait , try 2 + 2 . check 4")
+    2
+    """
+    markers = set(reflection_words())
+    return sum(word in markers for word in text.split())
+
+
+def second_attempts(text: str) -> int:
+    """How often an answer opens another attempt after its first; reads no marker of reflection.
+
+    >>> second_attempts("try 1 + 2 = 3 no . wait , try 2 + 2 = 4 no . try 3")
+    2
+    """
+    return max(len(_ATTEMPT.findall(text)) - 1, 0)
+
+
+def is_readable(text: str, language: str) -> bool:
+    """Whether a reader could follow: tags in place, one language, no sentence said twice.
+
+    The paper calls R1-Zero's outputs hard to read (v1 p9: language mixing, no formatting) and
+    gives no measure; this one is ours.
+    """
+    think = split_answer(text).think
+    if think is None:
+        return False
+    sentences = [s.strip() for s in re.split(r" [.。] | [.。]$", think) if s.strip()]
+    one_language = language_consistency(think, language) in (1.0, None)
+    return one_language and len(sentences) == len(set(sentences))
