@@ -1,6 +1,7 @@
 """The bench: its parts add up, its floor is one, its tables are made from its file."""
 
 import json
+import math
 import re
 import time
 
@@ -154,7 +155,8 @@ def test_the_readme_is_made_from_the_file(tmp_path, monkeypatch, small):
     facts = {"config": small.as_dict(), "hardware": "a machine", "versions": {"torch": "9.9"}}
     step = {
         "rollout_s": 0.5, "train_s": 0.75, "step_s": 1.3, "rollout_tokens_per_s": 31234.0,
-        "train_tokens_per_s": 2e4, "floor_step_s": 0.61, "step_over_floor": 2.13,
+        "train_tokens_per_s": 2e4, "floor_step_s": 0.31, "step_over_floor": 4.19,
+        "floor_usual_step_s": 0.61, "step_over_usual_floor": 2.13,
     }  # fmt: skip
     trl = {
         "median_step_s": {"ours": 1.25, "trl_tuned": 8.0, "trl_default": 20.0},
@@ -164,7 +166,16 @@ def test_the_readme_is_made_from_the_file(tmp_path, monkeypatch, small):
     path = tmp_path / "bench.json"
     bench.keep("step", step, small, path)
     bench.keep("trl", trl, small, path, trl="1.16.0")
-    assert set(json.loads(path.read_text())) == {"step", "trl"}
+    runs = [{"ours_s": s, "trl_s": 9 * s} for s in (30.0, 20.0, 50.0)] + [
+        {"ours_s": 40.0, "trl_s": math.inf}
+    ]
+    bench.keep("to", {"threshold": 0.6, "runs": runs}, small, path)
+    rungs = {
+        "all on": {"step_s": 1.0, "saves_s": 0.0},
+        "block_cache": {"step_s": 1.5, "saves_s": 0.5},
+    }
+    bench.keep("ladder", rungs, small, path)
+    assert set(json.loads(path.read_text())) == {"step", "trl", "to", "ladder"}
     assert facts["config"] == json.loads(path.read_text())["trl"]["config"]
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- bench:start -->\nold\n<!-- bench:end -->\nb\n")
@@ -174,6 +185,13 @@ def test_the_readme_is_made_from_the_file(tmp_path, monkeypatch, small):
     text = readme.read_text()
     assert text.startswith("a\n") and text.endswith("b\n") and "old" not in text
     for shown in ("1.30", "31,234", "2.1 times", "8.00 | 6.4 x", "20.00 | 16.0 x", "1.16.0"):
+        assert shown in text
+    for shown in (
+        "ours 35 s (20 to 50)",
+        "TRL, tuned 360 s (180 to inf)",
+        "4 seeds",
+        "1.50 | +0.50",
+    ):
         assert shown in text
 
 
@@ -215,7 +233,9 @@ def test_a_point_of_growth_is_measured_and_drawn(tmp_path, monkeypatch):
     assert found["mean_tokens"] > 10, "random weights hardly ever stop"
     assert found["train_s"] > 0 and found["peak_memory_mib"] > 100
     points = {
-        name: [found | {name: found[name] * 2**i} for i in range(3)] for name in growth.GROWTH
+        name: [found | {growth.grows(name): found[growth.grows(name)] * 2**i} for i in range(3)]
+        for name in growth.GROWTH
     }
+    assert all(growth.grows(name) in growth.START for name in growth.GROWTH)
     growth.growth_figure(points, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")

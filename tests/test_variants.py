@@ -268,3 +268,76 @@ def test_a_leash_in_the_reward_pulls_towards_the_reference(cfg, mini):
 def test_a_wrong_setting_is_named(changes, words):
     with pytest.raises(UserError, match=words):
         RunConfig().change(**changes)
+
+
+def test_a_group_of_equal_rewards_moves_weights_by_the_leash_alone(mini):
+    """It teaches nothing, and the leash pulls on it all the same; with beta 0 nothing moves."""
+    import copy
+
+    from test_batching import RecordingOptimizer
+
+    from r1lite.learn.update import minibatches, update
+
+    reference = copy.deepcopy(mini.model)
+    with torch.no_grad():
+        for p in reference.parameters():
+            p.add_(0.02 * torch.randn_like(p))
+    cfg = preset("tiny", n_problems=1, n_answers=4)
+    (rows,) = minibatches([group([1, 1, 1, 1])], cfg, step=1)
+    still = update(mini, rows, RecordingOptimizer(mini.model), cfg, step=1)
+    assert still["grad_norm"] == 0.0
+    cfg = cfg.change(beta=0.1)
+    pulled = update(mini, rows, RecordingOptimizer(mini.model), cfg, step=1, reference=reference)
+    assert pulled["grad_norm"] > 1e-6
+
+
+@pytest.mark.parametrize("length_norm", ["own", "mean", "limit"])
+def test_answers_left_out_are_left_out_of_the_divisor_too(mini, length_norm):
+    """The loss of what remains is that of a batch that never held the others."""
+    from test_batching import RecordingOptimizer, assert_same
+
+    from r1lite.learn.update import minibatches, update
+
+    cfg = preset("tiny", n_problems=1, n_answers=4, mask_truncated=True, length_norm=length_norm)
+    groups = [group([1, 0, 0, 1], lengths=[3, 9, 4, 6], truncated=[False, True, False, False])]
+    (rows,) = minibatches(groups, cfg, step=1)
+    (every,) = minibatches(groups, cfg.change(mask_truncated=False), step=1)
+    gradients = []
+    for batch in (rows, [every[i] for i in (0, 2, 3)]):
+        optimizer = RecordingOptimizer(mini.model)
+        update(mini, batch, optimizer, cfg, step=1)
+        gradients.append(optimizer.gradient)
+    assert len(rows) == 3
+    assert_same(*gradients)
+
+
+def test_the_logged_length_counts_answers_that_are_not_trained_on():
+    from r1lite.learn.rollout import rollout_figures
+
+    figures = rollout_figures([group([1, 0], lengths=[2, 10], truncated=[False, True])])
+    assert figures["length"] == 6 and figures["truncated"] == 0.5
+
+
+def test_the_gradient_flows_through_checkpointed_layers(mini):
+    from test_batching import RecordingOptimizer
+
+    from r1lite.learn.update import minibatches, update
+
+    cfg = preset("tiny", n_problems=1, n_answers=4)
+    (rows,) = minibatches([group([1, 0, 0, 1], lengths=[3, 9, 4, 6])], cfg, step=1)
+    gradients = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            mini.model.gradient_checkpointing_enable({"use_reentrant": False})
+            mini.model.train()
+        optimizer = RecordingOptimizer(mini.model)
+        assert update(mini, rows, optimizer, cfg, step=1)["grad_norm"] > 0
+        gradients.append(optimizer.gradient)
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_the_limit_is_doubled_from_the_update_after(cfg):
+    late = cfg.change(longer_after=3, max_new_tokens=16)
+    assert [late.at(step).max_new_tokens for step in (1, 3, 4, 9)] == [16, 16, 32, 32]
+    assert cfg.at(99) is cfg

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..policy.products import by_onednn, onednn_is_exact
+from ..policy.savings import saves
 
 PROBES = 20  # the best one counts: a slow probe would raise the floor and flatter us
 
@@ -47,7 +48,7 @@ def product_seconds(rows: int, inputs: int, outputs: int, dtype: torch.dtype) ->
     """Best time of one (rows, inputs) x (inputs, outputs) product, by the better library."""
     a, b = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
     found = best_seconds(lambda: torch.nn.functional.linear(a, b))
-    if onednn_is_exact():
+    if saves("onednn_products") and onednn_is_exact():
         with by_onednn():
             found = min(found, best_seconds(lambda: torch.nn.functional.linear(a, b)))
     return found

@@ -11,11 +11,15 @@ from typing import Any
 from .bench import bench_config, figures, timed_run
 
 START = {"n_answers": 8, "max_new_tokens": 128, "hidden_size": 128, "vocab_size": 600}
-GROWTH = {
-    "n_answers": (4, 8, 16, 32),
-    "max_new_tokens": (64, 128, 256, 512),
-    "hidden_size": (64, 128, 256, 512),
-    "vocab_size": (600, 4096, 16384, 32768),
+LARGE = 32768
+# what grows -> (its values, what differs from START)
+GROWTH: dict[str, tuple[tuple[int, ...], dict[str, int]]] = {
+    "n_answers": ((4, 8, 16, 32), {}),
+    "max_new_tokens": ((64, 128, 256, 512), {}),
+    "hidden_size": ((64, 128, 256, 512), {}),
+    "vocab_size": ((600, 4096, 16384, LARGE), {}),
+    # if scores of all words were ever held for all tokens, this one's memory would show it
+    "max_new_tokens, 32k words": ((64, 128, 256, 512), {"vocab_size": LARGE}),
 }
 
 
@@ -60,9 +64,14 @@ def in_own_process(point: dict[str, int]) -> dict[str, float]:
 def growth() -> dict[str, list[dict[str, float]]]:
     """One thing grows at a time, the others stay at START."""
     return {
-        name: [in_own_process(START | {name: value}) for value in values]
-        for name, values in GROWTH.items()
+        name: [in_own_process(START | changes | {grows(name): value}) for value in values]
+        for name, (values, changes) in GROWTH.items()
     }
+
+
+def grows(name: str) -> str:
+    """The field of START that a line of GROWTH changes."""
+    return name.split(",")[0]
 
 
 def growth_figure(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
@@ -74,10 +83,10 @@ def growth_figure(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
     from ..runlog import atomic_path
 
-    pairs = plt.subplots(2, len(found), figsize=(12, 5), constrained_layout=True, sharex="col")
+    pairs = plt.subplots(2, len(found), figsize=(14, 5), constrained_layout=True, sharex="col")
     figure, axes = pairs
     for column, (name, points) in enumerate(found.items()):
-        x = [point[name] for point in points]
+        x = [point[grows(name)] for point in points]
         for part in ("rollout_s", "train_s"):
             y = [point[part] for point in points]
             axes[0, column].plot(x, y, marker="o", label=part.removesuffix("_s"))

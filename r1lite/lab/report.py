@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from ..config import preset
+from ..policy.savings import SAVINGS
 from ..runlog import atomic_path, read_json, read_jsonl
 from ..stages.arms import ARMS, COMPARISONS, figures, verdict
 from ..stages.record import RECORDED, load_recorded
@@ -146,8 +147,10 @@ def redraw_bench() -> None:
             f"{step['step_s'] - step['rollout_s'] - step['train_s']:.2f} = {step['step_s']:.2f} | "
             f"{step['rollout_tokens_per_s']:,.0f} tokens/s written, "
             f"{step['train_tokens_per_s']:,.0f} tokens/s trained |",
-            f"| floor: the arithmetic alone | {step['floor_step_s']:.2f} | "
-            f"a step takes {step['step_over_floor']:.1f} times as long |",
+            f"| floor: the arithmetic alone, as PyTorch does it | {step['floor_usual_step_s']:.2f} "
+            f"| a step takes {step['step_over_usual_floor']:.1f} times as long |",
+            f"| floor with the faster of MKL and oneDNN | {step['floor_step_s']:.2f} | "
+            f"{step['step_over_floor']:.1f} times |",
         ]
     if "trl" in found:
         trl = found["trl"]["figures"]
@@ -175,7 +178,36 @@ def redraw_bench() -> None:
         f"{cfg['max_new_tokens']} tokens on the shipped base; {first['hardware']}, torch "
         f"{first['versions']['torch']}; medians, interleaved (`python -m r1lite bench`)."
     )
-    _replace("bench", "\n".join(lines) + "\n\n" + caption)
+    blocks = ["\n".join(lines), caption]
+    if "to" in found:
+        blocks.append(_times_to(found["to"]["figures"]))
+    if "ladder" in found:
+        blocks.append(_ladder(found["ladder"]["figures"]))
+    if "growth" in found:
+        picture = RESULT.with_name("bench_growth.png").as_posix()
+        blocks.append(f"![cost as work grows]({picture})")
+    _replace("bench", "\n\n".join(blocks))
+
+
+def _times_to(found: dict[str, Any]) -> str:
+    """A sentence: training seconds to a held-out pass@1, over seeds."""
+    parts = []
+    for who, name in (("ours", "ours"), ("trl", "TRL, tuned")):
+        seconds = sorted(run[f"{who}_s"] for run in found["runs"])
+        parts.append(f"{name} {median(seconds):.0f} s ({seconds[0]:.0f} to {seconds[-1]:.0f})")
+    return (
+        f"Training time from the base to {found['threshold']:.2f} held-out pass@1, median and "
+        f"range of {len(found['runs'])} seeds, evaluations apart: {'; '.join(parts)}."
+    )
+
+
+def _ladder(found: dict[str, dict[str, float]]) -> str:
+    """Markdown: what a step takes without each saving."""
+    lines = ["| without | seconds a step | more |", "|---|---|---|"]
+    for name, row in found.items():
+        label = SAVINGS.get(name, name)
+        lines.append(f"| {label} | {row['step_s']:.2f} | {row['saves_s']:+.2f} |")
+    return "\n".join(lines)
 
 
 def _replace(name: str, block: str) -> None:

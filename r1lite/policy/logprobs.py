@@ -58,7 +58,9 @@ def forward_logps(
     hidden = body(**inputs).last_hidden_state
     if mask is None or not saves("answer_scores_only"):
         mask = torch.ones_like(targets, dtype=torch.bool)
-    hidden, targets = hidden[mask], targets[mask]
+    wanted = mask.flatten().nonzero()[:, 0]
+    hidden = hidden.flatten(0, 1).index_select(0, wanted)
+    targets = targets.flatten().index_select(0, wanted)
     if len(weight) >= LARGE_VOCABULARY:
         found = -torch.nn.functional.linear_cross_entropy(
             hidden / temperature,

@@ -81,7 +81,8 @@ class SharedPrompts:
         written = place < n_answer  # (B, T)
         answers = token_ids.gather(1, (n_prompt + place).clamp(max=token_ids.shape[1] - 1))
         # a prompt's last token speaks of the first token of an answer
-        logps = cross_entropy_logps(self._leaves[0][rows], answers[:, 0], temperature)[:, None]
+        first = self._leaves[0].index_select(0, rows)
+        logps = cross_entropy_logps(first, answers[:, 0], temperature)[:, None]
         if answers.shape[1] > 1:
             before = self.mask[rows][:, None, None]  # (B, 1, 1, S)
             n = answers.shape[1] - 1
@@ -107,7 +108,8 @@ class SharedPrompts:
         cache = DynamicCache(config=self.model.config)
         states = iter(self._leaves[1:])
         for i, (keys, values) in enumerate(zip(states, states)):
-            cache.update(keys[rows], values[rows], i)
+            # its gradient is one sum per prompt; that of keys[rows] would be sorted first
+            cache.update(keys.index_select(0, rows), values.index_select(0, rows), i)
         return cache
 
     def backward(self) -> None:
