@@ -25,6 +25,7 @@ BLOCK = 64
 
 @contextlib.contextmanager
 def by_onednn() -> Iterator[None]:
+    """Inside, PyTorch multiplies float32 matrices by oneDNN; for where onednn_is_exact()."""
     setting = torch.backends.mkldnn.matmul
     before = setting.fp32_precision
     setting.fp32_precision = "bf16"
@@ -108,7 +109,7 @@ class _ByOneDNN(TorchFunctionMode):
 def fast_products() -> contextlib.AbstractContextManager[Any]:
     """Inside, linear layers of any architecture multiply by oneDNN where that is exact.
 
-    For training. A decoding step has too few rows to gain from it.
+    For training; the decoder chooses for itself, as a step of it may have few rows.
     """
     if saves("onednn_products") and onednn_is_exact():
         return _ByOneDNN()

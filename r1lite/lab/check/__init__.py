@@ -8,6 +8,13 @@ always runs to its end; a wrong answer raises AssertionError with a message that
 from .objective import advantages, clip_counterexample, clipped_gain, k3
 from .rewards import cheat, four_rewards, pass_at_1, uses_each_once
 from .runs import answer_mask, interval, kept, reflection_rates
+from .thinking import (
+    count_words,
+    given_reflection,
+    language_share,
+    pass_at_k,
+    second_attempts,
+)
 
 __all__ = [
     "advantages",
@@ -15,11 +22,16 @@ __all__ = [
     "cheat",
     "clip_counterexample",
     "clipped_gain",
+    "count_words",
     "four_rewards",
+    "given_reflection",
     "interval",
     "k3",
     "kept",
+    "language_share",
     "pass_at_1",
+    "pass_at_k",
     "reflection_rates",
+    "second_attempts",
     "uses_each_once",
 ]
