@@ -110,7 +110,7 @@ def test_the_pass_curve_starts_at_pass_at_1():
 def test_lengths_of_right_and_wrong_answers_are_told_apart():
     a = problem((6, 4, 3), 21)
     report = grade([group(a, "<think> x </think> <answer> 6 * 4 - 3 </answer>", "no", "no no no")])
-    assert (report.mean_tokens_right, report.mean_tokens_wrong) == (12, 3)
+    assert (report.mean_tokens_right, report.mean_tokens_wrong) == (11, 3)
     assert grade([group(a, "no")]).mean_tokens_right is None
 
 

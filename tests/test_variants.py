@@ -299,6 +299,7 @@ def test_answers_left_out_are_left_out_of_the_divisor_too(mini, length_norm):
     from r1lite.learn.update import minibatches, update
 
     cfg = preset("tiny", n_problems=1, n_answers=4, mask_truncated=True, length_norm=length_norm)
+    cfg = cfg.change(max_new_tokens=32)
     groups = [group([1, 0, 0, 1], lengths=[3, 9, 4, 6], truncated=[False, True, False, False])]
     (rows,) = minibatches(groups, cfg, step=1)
     (every,) = minibatches(groups, cfg.change(mask_truncated=False), step=1)
