@@ -5,6 +5,7 @@ learner's own code gives elsewhere. A stub that is still None is no error, so a 
 always runs to its end; a wrong answer raises AssertionError with a message that says what it is.
 """
 
+from .gradients import faulty_line, gae, gradient_variance, log_slopes
 from .objective import advantages, clip_counterexample, clipped_gain, k3
 from .rewards import cheat, four_rewards, pass_at_1, uses_each_once
 from .runs import answer_mask, interval, kept, reflection_rates
@@ -23,12 +24,16 @@ __all__ = [
     "clip_counterexample",
     "clipped_gain",
     "count_words",
+    "faulty_line",
     "four_rewards",
+    "gae",
     "given_reflection",
+    "gradient_variance",
     "interval",
     "k3",
     "kept",
     "language_share",
+    "log_slopes",
     "pass_at_1",
     "pass_at_k",
     "reflection_rates",

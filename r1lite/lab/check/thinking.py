@@ -89,8 +89,7 @@ def given_reflection(mine: Callable | None) -> None:
 
 
 def pass_at_k(mine: Callable | None) -> None:
-    """f(n, n_right, k) -> chance that k of the n answers, drawn without replacement, hold a right
-    one."""
+    """f(n, n_right, k) -> chance that k of n answers, drawn without replacement, hold a right one."""
     name = "pass_at_k"
     if is_untried(name, mine):
         return
