@@ -128,7 +128,7 @@ def comparisons_table() -> str:
         against = f" minus that of {ARMS[comparison.against].arm}" if comparison.against else ""
         what = f"{comparison.metric.replace('_', ' ')}, {comparison.of}{against}"
         shown = ", ".join(f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}" for value in values)
-        claim = f"{comparison.claim} ({ARMS[comparison.arm].arm})"
+        claim = f"{comparison.claim} ({ARMS[comparison.arm].arm})".replace("|", "\\|")
         holds = "yes" if verdict(comparison, values) else "**no**"
         lines.append(f"| {claim} | {what}: {comparison.over} {bound} | {shown} | {holds} |")
     return "\n".join(lines)

@@ -89,7 +89,7 @@ def given_reflection(mine: Callable | None) -> None:
 
 
 def pass_at_k(mine: Callable | None) -> None:
-    """f(n, n_right, k) -> chance that k of n answers, drawn without replacement, hold a right one."""
+    """f(n, n_right, k) -> chance of a right one among k of n answers, drawn without replacement."""
     name = "pass_at_k"
     if is_untried(name, mine):
         return
