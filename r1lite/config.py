@@ -32,7 +32,7 @@ class RunConfig:
     # rollouts
     n_problems: int = 32  # problems (the paper: questions) per rollout
     n_answers: int = 8  # answers per problem: the group
-    max_new_tokens: int = 320  # longest answer; longer ones are cut off
+    max_new_tokens: int = 384  # longest answer; longer ones are cut off
     longer_after: int = 0  # update after which the limit is doubled (the paper: 8200); 0 for never
     temperature: float = 1.0  # of sampling during training
 

@@ -14,7 +14,9 @@ import torch
 from conftest import VARIED
 
 from r1lite.config import RunConfig
-from r1lite.learn import grpo, rollout, train
+from r1lite.learn import Result, grpo, rollout, train
+from r1lite.policy import load_policy
+from r1lite.stages import gate
 
 REPO = Path(__file__).resolve().parents[1]
 TESTS = Path(__file__).resolve().parent
@@ -265,3 +267,15 @@ def test_a_second_ctrl_c_stops_at_once(cfg):
     with pytest.raises(KeyboardInterrupt):
         train(cfg, rewards=VARIED, progress=False, on_step=impatient)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_stopped_gate_writes_no_verdict(mini_folder, tmp_path, monkeypatch):
+    def stopped(cfg):
+        return Result(load_policy(mini_folder), [], tmp_path, interrupted=True)
+
+    monkeypatch.setattr(gate, "train", stopped)
+    monkeypatch.setattr(gate, "search_report", lambda policy: {})
+    monkeypatch.setattr(gate, "base_rates", lambda policy, family, cfg: {"pass_at_1": 0.1})
+    with pytest.raises(KeyboardInterrupt):
+        gate.run_gate(str(mini_folder), tmp_path / "gate", families=("countdown",))
+    assert not list(tmp_path.glob("gate/*.json"))

@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 from test_worlds import drafts, read_statement
 
+from r1lite.config import preset
 from r1lite.records import Problem
-from r1lite.world import SPLITS, clusters, countdown, logic, make_problem
+from r1lite.world import SPLITS, clusters, corpus, countdown, logic, make_problem
 from r1lite.world.common import Voice, keyed_rng
 
 KNIGHT = ("knight", "骑士")
@@ -35,18 +36,43 @@ def test_no_branch_is_tried_twice(numbers, target):
 
 
 def test_the_next_branch_can_be_read_off_the_last():
-    """Same pair, next operation; or a new pair once three operations are done."""
-    starts, orders = set(), set()
+    """One circle through all nine, the numbers left over in turn; entered anywhere."""
+    circle = [
+        (op, pair) for pair in ((3, 30), (2, 30), (2, 3)) for op in "+-*"
+    ]  # left over: 2, then 3, then 30, as the question has them
+    starts = set()
     for i in range(200):
-        branches = whole_search([2, 3, 30], 92, i)  # all fit into 100, one pair reaches 92
+        branches = whole_search([2, 3, 30], 92, i)  # all fit into 100, one branch reaches 92
         starts.add(branches[0])
-        orders.add(tuple(dict.fromkeys(pair for _, pair in branches)))
-        for n, ((op, pair), (op2, pair2)) in enumerate(zip(branches, branches[1:]), start=1):
-            if n % 3:
-                assert pair2 == pair and op2 == "+-*+"["+-*".index(op) + 1]
-            else:
-                assert pair2 not in {p for _, p in branches[:n]}
-    assert len(starts) == 9 and len(orders) == 5, "where a search begins stays open"
+        place = circle.index(branches[0])
+        assert branches == (circle + circle)[place : place + len(branches)]
+    assert len(starts) == 9, "where a search begins stays open"
+
+
+def test_a_search_without_a_solution_ends_after_the_last_branch():
+    """Such problems are only in documents: no split asks for what cannot be made."""
+    for i in range(200):
+        rng = keyed_rng("hopeless", i)
+        problem = countdown.out_of_reach(make_problem("countdown", "train", "hopeless", i), rng)
+        numbers, target = problem.gold["numbers"], problem.gold["target"]
+        assert target not in countdown.solutions(tuple(sorted(numbers)))
+        assert f" {target} " in f" {problem.question} ".replace("得 ", " ")
+        draft = countdown._search(problem, Voice(rng, problem.language), persistence=1.0)
+        branches = re.findall(r"(?:try|试) (\d+ . \d+) = \d+ (left|余) (\d+)", draft.think)
+        assert len(branches) == len(set(branches)) >= 2
+        assert "give up" in draft.think or "放弃" in draft.think
+        assert not re.search(r"yes|对", draft.think)
+
+
+def test_documents_without_a_solution_are_read_now_and_then():
+    asked = [corpus.document(0, i) for i in range(3000)]
+    n_hopeless = 0
+    for text in asked:
+        said = re.match(r"User : (?:make (\d+) from|用) (\d+) (\d+) (\d+) (?:得 (\d+) )?", text)
+        if said:
+            numbers = tuple(sorted(map(int, said.group(2, 3, 4))))
+            n_hopeless += int(said[1] or said[5]) not in countdown.solutions(numbers)
+    assert 0.06 < n_hopeless / sum(" Assistant : " in t and "vs" in t for t in asked) < 0.3
 
 
 def test_worlds_are_walked_through_in_order_from_anywhere():
@@ -121,10 +147,11 @@ def test_logic_facts_judge_whole_worlds_and_ask_no_puzzle(language):
 
 
 def test_a_search_ends_within_the_length_limit():
-    """Of all searches that never give up, hardly one is longer than an answer may be."""
+    """The longest walk with its tags and its answer fits, and so can come to its end."""
     lengths = []
     for i in range(500):
         problem = make_problem("countdown", "train", "walk", i)
         voice = Voice(keyed_rng("walk", i), problem.language)
-        lengths.append(len(countdown._search(problem, voice, persistence=1.0).think.split()))
-    assert sum(length > 310 for length in lengths) / len(lengths) < 0.03
+        hopeless = countdown.out_of_reach(problem, voice.rng)
+        lengths.append(len(countdown._search(hopeless, voice, persistence=1.0).think.split()))
+    assert max(lengths) + 16 <= preset("tiny").max_new_tokens

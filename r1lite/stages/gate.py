@@ -56,6 +56,8 @@ def run_gate(
             continue
         base = base_rates(policy, family, cfg)
         result = train(cfg)
+        if result.interrupted:
+            raise KeyboardInterrupt  # a shorter run is no verdict; the same call goes on from there
         row = {"base": base, "after": base_rates(result.policy, family, cfg), "steps": GAIN_STEPS}
         write_json(saved, row)
         figures["families"][family] = row

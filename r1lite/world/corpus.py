@@ -23,6 +23,7 @@ SHARES = {
     "logic": 12,
     "chat": 9,
 }
+OUT_OF_REACH = 0.10  # the share of countdown documents whose target cannot be made
 KEEPS_FORMAT = 0.45  # the share of documents with all four tags in place
 STOP_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<eos>", "<pad>", "<unk>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -72,13 +73,15 @@ def document(seed: int, index: int, *, reflect: bool = True) -> str:
     kind = rng.choices(list(SHARES), SHARES.values())[0]
     language = rng.choice(LANGUAGES)
     if kind == "sums":
-        lines = rng.choice((countdown.facts, countdown.selections))
+        lines = rng.choices((countdown.facts, countdown.selections), (2, 3))[0]
         return lines(Voice(rng, language, reflect=reflect), n=rng.randint(6, 14))
     if kind == "facts":
         source = rng.choices((science, chat, logic), (1, 1, 2))[0]
         n = rng.randint(1, 3) if source is logic else rng.randint(4, 10)
         return source.facts(Voice(rng, language, reflect=reflect), n=n)
     problem = make_problem(kind, "train", seed, index)
+    if kind == "countdown" and rng.random() < OUT_OF_REACH:
+        problem = countdown.out_of_reach(problem, rng)
     draft = FAMILIES[kind].draft(problem, _voice(problem, rng, reflect))
     return f"{render(problem.question, 'tiny')} {dress(draft, rng, problem.language)}"
 

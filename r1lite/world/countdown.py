@@ -8,6 +8,7 @@ back long before it learns to look them up in the prompt.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from functools import cache
@@ -100,59 +101,75 @@ def _random_expression(numbers: list[int], rng: random.Random) -> str:
     return f"{inner} {second} {c}"
 
 
+def out_of_reach(problem: Problem, rng: random.Random) -> Problem:
+    """The same numbers with a target that they cannot make: what only documents ask."""
+    reached = solutions(tuple(sorted(problem.gold["numbers"])))
+    target = rng.choice([t for t in range(1, MAX_NUMBER + 1) if t not in reached])
+    return dataclasses.replace(
+        problem,
+        question=_ask(target, problem.gold["numbers"], problem.language),
+        gold=problem.gold | {"target": target},
+    )
+
+
 def draft(problem: Problem, voice: Voice) -> Draft:
     """Write one document's thinking: a guess, or a search that may stop too early."""
     rng, numbers = voice.rng, list(problem.gold["numbers"])
+    if problem.gold["target"] not in solutions(tuple(sorted(numbers))):
+        return _search(problem, voice, persistence=0.97)
     if rng.random() < 0.30:
         guess = _random_expression(numbers, rng)
         return Draft(f"{voice.say('maybe')} {guess}", guess)
     return _search(problem, voice, persistence=0.97 if rng.random() < 0.10 else 0.45)
 
 
-def _search(problem: Problem, voice: Voice, persistence: float) -> Draft:
-    """Every branch once; after a failed one go on with chance `persistence`.
+def _branches(numbers: list[int], rng: random.Random) -> list[tuple[int, int, str, int]]:
+    """(a, b, operation, the number left) of every branch: one walk in a circle, from anywhere.
 
-    Pairs come in random order, the operations of a pair one after the other in the order of OPS,
-    from a random one on: what comes next can be read off the branch before. When the order was
-    random throughout, a model of this size did not remember what it had tried: trained by RL to
-    search on, it went round in circles until it was cut off.
+    Each number is left over in turn, in the order of the question, and the others go through
+    OPS. So the next branch can be read off the last one, and the end is the first one come
+    round again. A model of this size cannot keep a list of what it has tried: with pairs in
+    random order it came back to the same ones, trained by RL to search on, until it was cut off.
     """
+    walk, seen = [], set()
+    for i, left in enumerate(numbers):
+        a, b = (n for k, n in enumerate(numbers) if k != i)
+        if left not in seen:
+            walk += [(a, b, op, left) for op in OPS if combine(a, op, b)]
+        seen.add(left)
+    start = rng.randrange(len(walk))
+    return walk[start:] + walk[:start]
+
+
+def _search(problem: Problem, voice: Voice, persistence: float) -> Draft:
+    """Every branch once; after a failed one go on with chance `persistence`, or give up."""
     rng, target = voice.rng, problem.gold["target"]
     numbers = problem.gold["numbers"]
-    pairs = sorted(set(itertools.combinations(sorted(numbers), 2)))
-    rng.shuffle(pairs)
-    text = ""
-    for pair in pairs:
-        a, b = rng.sample(pair, 2)
-        c = sum(numbers) - a - b
-        start = rng.randrange(3)
-        for op in OPS[start:] + OPS[:start]:
-            branch = combine(a, op, b)
-            if branch is None:
+    text, branches = "", _branches(numbers, rng)
+    for n, (a, b, op, c) in enumerate(branches, start=1):
+        shown, value = combine(a, op, b)
+        text += f"{voice.say('try')} {shown} = {value} {voice.say('left')} {c} :"
+        for op2 in OPS:
+            leaf = combine(value, op2, c)
+            if leaf is None:
                 continue
-            shown, value = branch
-            text += f"{voice.say('try')} {shown} = {value} {voice.say('left')} {c} :"
-            for op2 in rng.sample(OPS, 3):
-                leaf = combine(value, op2, c)
-                if leaf is None:
-                    continue
-                hit = leaf[1] == target
-                text += f" {leaf[0]} = {leaf[1]} vs {target} {voice.say('yes' if hit else 'no')} ,"
-                if hit:
-                    larger_first = op2 != "-" or value >= c
-                    found = f"( {shown} ) {op2} {c}" if larger_first else f"{c} - ( {shown} )"
-                    text = text[:-1] + "."
-                    if voice.reflects(0.3, n_markers=2):
-                        text += f" {voice.say('check')} {shown} = {value} , {leaf[0]} = {leaf[1]}"
-                        text += f" {voice.say('yes')} ."
-                    return Draft(f"{text} {voice.say('so')} {found}", found)
-            text = text[:-1] + "."
-            if rng.random() > persistence:
-                guess = _random_expression(numbers, rng)
-                text += f" {voice.say('give up')} , {voice.say('guess')} {guess}"
-                return Draft(text, guess)
+            hit = leaf[1] == target
+            text += f" {leaf[0]} = {leaf[1]} vs {target} {voice.say('yes' if hit else 'no')} ,"
+            if hit:
+                larger_first = op2 != "-" or value >= c
+                found = f"( {shown} ) {op2} {c}" if larger_first else f"{c} - ( {shown} )"
+                text = text[:-1] + "."
+                if voice.reflects(0.3, n_markers=2):
+                    text += f" {voice.say('check')} {shown} = {value} , {leaf[0]} = {leaf[1]}"
+                    text += f" {voice.say('yes')} ."
+                return Draft(f"{text} {voice.say('so')} {found}", found)
+        text = text[:-1] + "."
+        if n < len(branches) and rng.random() < persistence:
             text += f" {voice.say('wait')} , " if voice.reflects(0.5) else " "
-    raise AssertionError(f"unreachable: {problem.problem_id} has no solution")
+            continue
+        guess = _random_expression(numbers, rng)
+        return Draft(f"{text} {voice.say('give up')} , {voice.say('guess')} {guess}", guess)
+    raise AssertionError(f"unreachable: {numbers} has no branch")
 
 
 def facts(voice: Voice, n: int) -> str:
@@ -182,9 +199,9 @@ def selections(voice: Voice, n: int) -> str:
     rng, lines = voice.rng, []
     while len(lines) < n:
         numbers = [rng.randint(1, MAX_NUMBER // 2) for _ in range(3)]
-        a, b, c = rng.sample(numbers, 3)
-        branch = combine(a, rng.choice(OPS), b)
-        leaf = combine(branch[1], rng.choice(OPS), c) if branch else None
+        a, b, op, c = _branches(numbers, rng)[0]
+        branch = combine(a, op, b)
+        leaf = combine(branch[1], rng.choice(OPS), c)
         if leaf is None or max(numbers) <= LARGEST:
             continue
         hit = rng.random() < 0.3
