@@ -53,10 +53,8 @@ _NO_REFLECTION = _COUNTDOWN | {"model": "data/tiny-base-no-reflection"}
 # 16 updates from one rollout, as the paper has them: all but the first are stale
 _STALE = {"n_minibatches": 16, "steps": 320, "learning_rate": 5e-5, "checkpoint_every": 64}
 _SHORT = {"max_new_tokens": 128}
-_TOKEN_MEAN = {"length_norm": "mean"}  # BNPO's and DAPO's
 ARMS = {
     "zero_countdown": Arm("zero", "full", _COUNTDOWN, also={"four_numbers": four_numbers}),
-    "zero_token_mean": Arm("zero", "every token counts alike", _COUNTDOWN | _TOKEN_MEAN),
     "zero_random": Arm(
         "zero",
         "random reward",
@@ -100,19 +98,6 @@ class Comparison:
 COMPARISONS = (
     Comparison("R1-Zero reaches 0.75", "zero_countdown", "pass_at_1", "final", at_least=0.75),
     Comparison("it keeps the format", "zero_countdown", "format", "final", at_least=0.97),
-    # Second attempt at the format, which the first arm missed: its answers that go round in circles
-    # are the longest, and 1/|o| makes each of their tokens the cheapest of all.
-    Comparison(
-        "it keeps the format without 1/|o|", "zero_token_mean", "format", "final", at_least=0.97
-    ),
-    Comparison(
-        "fewer are cut off without 1/|o|",
-        "zero_token_mean",
-        "truncated",
-        "final",
-        against="zero_countdown",
-        at_most=-0.05,
-    ),
     Comparison("answers get longer", "zero_countdown", "mean_tokens", over="least", at_least=1),
     Comparison("it gains more than tags", "zero_countdown", "pass_at_1_lenient", at_least=0.30),
     Comparison("a coin teaches nothing", "zero_random", "pass_at_1", at_most=0.05),

@@ -9,6 +9,7 @@ from .gradients import faulty_line, gae, gradient_variance, log_slopes
 from .objective import advantages, clip_counterexample, clipped_gain, k3
 from .rewards import cheat, four_rewards, pass_at_1, uses_each_once
 from .runs import answer_mask, interval, kept, reflection_rates
+from .template import as_written, fill_template, gain_parts, strict_answer
 from .thinking import (
     count_words,
     given_reflection,
@@ -20,13 +21,16 @@ from .thinking import (
 __all__ = [
     "advantages",
     "answer_mask",
+    "as_written",
     "cheat",
     "clip_counterexample",
     "clipped_gain",
     "count_words",
     "faulty_line",
+    "fill_template",
     "four_rewards",
     "gae",
+    "gain_parts",
     "given_reflection",
     "gradient_variance",
     "interval",
@@ -38,5 +42,6 @@ __all__ = [
     "pass_at_k",
     "reflection_rates",
     "second_attempts",
+    "strict_answer",
     "uses_each_once",
 ]
