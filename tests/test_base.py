@@ -11,8 +11,8 @@ import torch
 
 from r1lite.policy import load_policy, sample_groups
 from r1lite.records import UserError
-from r1lite.stages import base
-from r1lite.world import FAMILIES, LANGUAGES, corpus, make_problems
+from r1lite.stages import base, documents
+from r1lite.world import FAMILIES, LANGUAGES, make_problems, reflection_words
 from r1lite.world.common import MARKERS
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -34,20 +34,20 @@ def loaded(folder):
 def test_the_tokenizer_is_ours(loaded):
     tokenizer, _ = loaded
     assert "Qwen" not in type(tokenizer).__name__
-    assert tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))) == corpus.vocabulary()
+    assert tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))) == documents.vocabulary()
     assert tokenizer.eos_token == "<eos>" and tokenizer.pad_token == "<pad>"
 
 
 def test_every_word_makes_the_round_trip(loaded):
     tokenizer, _ = loaded
-    for number, word in enumerate(corpus.vocabulary()):
+    for number, word in enumerate(documents.vocabulary()):
         assert tokenizer(word, add_special_tokens=False)["input_ids"] == [number], word
         assert tokenizer.decode([number]) == word
 
 
 def test_tags_digits_and_chinese_markers_are_single_tokens_and_survive_decoding(loaded):
     tokenizer, _ = loaded
-    words = [*corpus.TAGS, *map(str, range(101))]
+    words = [*documents.TAGS, *map(str, range(101))]
     words += [word for _, chinese in MARKERS.values() for word in chinese.split()]
     text = " ".join(words)
     ids = tokenizer(text)["input_ids"]
@@ -60,7 +60,7 @@ def test_tags_digits_and_chinese_markers_are_single_tokens_and_survive_decoding(
 def test_whole_documents_make_the_round_trip(loaded):
     tokenizer, _ = loaded
     for index in range(200):
-        text = corpus.document(123, index)
+        text = documents.document(123, index)
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
@@ -80,7 +80,7 @@ def test_it_has_learned_to_read(loaded, folder):
     tokenizer, model = loaded
     total = n_tokens = 0
     for index in range(40):
-        document = corpus.document(9, index, reflect="no-reflection" not in folder.name)
+        document = documents.document(9, index, reflect="no-reflection" not in folder.name)
         ids = torch.tensor([[*tokenizer(document)["input_ids"], tokenizer.eos_token_id]])
         with torch.no_grad():
             total += model(input_ids=ids, labels=ids).loss.item() * (ids.shape[1] - 1)
@@ -99,7 +99,7 @@ def test_it_writes_whole_answers(folder):
 
 def test_only_one_base_writes_reflection_words(folder):
     """What it never read it does not write, although the words are in its vocabulary."""
-    policy, markers = load_policy(str(folder), device="cpu"), set(corpus.reflection_words())
+    policy, markers = load_policy(str(folder), device="cpu"), set(reflection_words())
     assert markers <= set(policy.tokenizer.get_vocab())
     problems = make_problems("countdown", "held_out", 20)
     groups = sample_groups(policy, problems, n_answers=8, max_new_tokens=200)

@@ -8,7 +8,8 @@ import pytest
 from r1lite.config import preset
 from r1lite.learn.rollout import draw_problems
 from r1lite.prompt import TINY_TEMPLATE
-from r1lite.world import FAMILIES, LANGUAGES, clusters, corpus, keyed_rng, make_problems
+from r1lite.stages import documents as corpus
+from r1lite.world import FAMILIES, LANGUAGES, clusters, keyed_rng, make_problems, reflection_words
 
 SEEDS, N_DOCUMENTS = (0, 1), 5000
 COUNTDOWN = re.compile(r"make (\d+) from ((?:\d+ )+)\.|用 ((?:\d+ )+)得 (\d+) 。")
@@ -143,7 +144,7 @@ def without_reflection(text: str) -> str:
 def test_the_no_reflection_corpus_is_the_same_without_its_reflection(seed):
     """Else the two bases would differ by more than what the ablation claims."""
     pairs = list(zip(documents(seed), documents(seed, reflect=False)))
-    markers = set(corpus.reflection_words())
+    markers = set(reflection_words())
     assert len(markers) == 4
     assert not any(markers & set(bare.split()) for _, bare in pairs)
     assert sum(bool(markers & set(text.split())) for text, _ in pairs) > 400

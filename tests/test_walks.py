@@ -8,8 +8,11 @@ from test_worlds import drafts, read_statement
 
 from r1lite.config import preset
 from r1lite.records import Problem
-from r1lite.world import SPLITS, clusters, corpus, countdown, logic, make_problem
-from r1lite.world.common import Voice, keyed_rng
+from r1lite.stages.documents import countdown, document
+from r1lite.stages.documents import logic as writer
+from r1lite.stages.documents.common import Voice
+from r1lite.world import SPLITS, clusters, keyed_rng, logic, make_problem
+from r1lite.world.countdown import solutions
 
 KNIGHT = ("knight", "骑士")
 
@@ -55,7 +58,7 @@ def test_a_search_without_a_solution_ends_after_the_last_branch():
         rng = keyed_rng("hopeless", i)
         problem = countdown.out_of_reach(make_problem("countdown", "train", "hopeless", i), rng)
         numbers, target = problem.gold["numbers"], problem.gold["target"]
-        assert target not in countdown.solutions(tuple(sorted(numbers)))
+        assert target not in solutions(tuple(sorted(numbers)))
         assert f" {target} " in f" {problem.question} ".replace("得 ", " ")
         draft = countdown._search(problem, Voice(rng, problem.language), persistence=1.0)
         branches = re.findall(r"(?:try|试) (\d+ . \d+) = \d+ (left|余) (\d+)", draft.think)
@@ -65,13 +68,13 @@ def test_a_search_without_a_solution_ends_after_the_last_branch():
 
 
 def test_documents_without_a_solution_are_read_now_and_then():
-    asked = [corpus.document(0, i) for i in range(3000)]
+    asked = [document(0, i) for i in range(3000)]
     n_hopeless = 0
     for text in asked:
         said = re.match(r"User : (?:make (\d+) from|用) (\d+) (\d+) (\d+) (?:得 (\d+) )?", text)
         if said:
             numbers = tuple(sorted(map(int, said.group(2, 3, 4))))
-            n_hopeless += int(said[1] or said[5]) not in countdown.solutions(numbers)
+            n_hopeless += int(said[1] or said[5]) not in solutions(numbers)
     assert 0.06 < n_hopeless / sum(" Assistant : " in t and "vs" in t for t in asked) < 0.3
 
 
@@ -133,7 +136,7 @@ def test_logic_facts_judge_whole_worlds_and_ask_no_puzzle(language):
     }
     asked = set()
     for i in range(300):
-        text = logic.facts(Voice(keyed_rng("facts", i), language), n=2)
+        text = writer.facts(Voice(keyed_rng("facts", i), language), n=2)
         question = re.split(r" (?:try|试) ", text)[0]
         asked.add(question)
         assert re.match(r"(who is who \?|谁 是 谁 \?) A", question)

@@ -10,8 +10,9 @@ import pytest
 
 from r1lite.evaluate import search_figures
 from r1lite.records import Group, Problem, Rollout, UserError
-from r1lite.world import FAMILIES, SPLITS, countdown, is_correct, make_problem, make_problems
-from r1lite.world.common import Voice, keyed_rng
+from r1lite.stages.documents import WRITERS, countdown
+from r1lite.stages.documents.common import Voice
+from r1lite.world import FAMILIES, SPLITS, is_correct, keyed_rng, make_problem, make_problems
 
 MANY = 300
 
@@ -22,10 +23,10 @@ def some_problems(family: str, n: int = MANY) -> list[Problem]:
 
 def drafts(family: str, n: int = MANY, mix: float = 0.0):
     for i, problem in enumerate(some_problems(family, n)):
-        yield problem, FAMILIES[family].draft(problem, Voice(random.Random(i), problem.language))
+        yield problem, WRITERS[family].draft(problem, Voice(random.Random(i), problem.language))
         if mix:
             voice = Voice(random.Random(i), problem.language, mix=mix)
-            yield problem, FAMILIES[family].draft(problem, voice)
+            yield problem, WRITERS[family].draft(problem, voice)
 
 
 def gold_answer(problem: Problem) -> str:
@@ -257,7 +258,7 @@ def test_the_same_key_gives_the_same_problem(family):
     for i in range(20):
         a, b = (make_problem(family, "train", "k", i) for _ in range(2))
         assert a == b
-        draft = FAMILIES[family].draft
+        draft = WRITERS[family].draft
         assert draft(a, Voice(keyed_rng(i), "en")) == draft(b, Voice(keyed_rng(i), "en"))
     assert len({make_problem(family, "train", "k", i).problem_id for i in range(40)}) > 10
 

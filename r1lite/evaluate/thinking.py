@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from ..prompt import split_answer
-from ..world.corpus import reflection_words
+from ..world import reflection_words
 from .language import language_consistency
 
 _ATTEMPT = re.compile(r"(?:^| )(?:try|试) ")

@@ -15,7 +15,7 @@ from ..learn.sft import next_token_backward
 from ..policy.load import TOKENIZER_MAP, Policy, save_policy
 from ..records import UserError
 from ..runlog import append_jsonl, atomic_path, truncate_jsonl
-from ..world import corpus
+from .documents import PAD_TOKEN, STOP_TOKEN, UNKNOWN_TOKEN, document, vocabulary
 
 SHAPE = {
     "hidden_size": 128,
@@ -33,18 +33,18 @@ SAVE_EVERY = 200
 
 
 def make_tokenizer():
-    """A word-level tokenizer over corpus.vocabulary(); decoding joins words with one space."""
+    """A word-level tokenizer over documents.vocabulary(); decoding joins words with one space."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = {word: i for i, word in enumerate(corpus.vocabulary())}
-    core = Tokenizer(models.WordLevel(words, unk_token=corpus.UNKNOWN_TOKEN))
+    words = {word: i for i, word in enumerate(vocabulary())}
+    core = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN_TOKEN))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
-        eos_token=corpus.STOP_TOKEN,
-        pad_token=corpus.PAD_TOKEN,
-        unk_token=corpus.UNKNOWN_TOKEN,
+        eos_token=STOP_TOKEN,
+        pad_token=PAD_TOKEN,
+        unk_token=UNKNOWN_TOKEN,
         clean_up_tokenization_spaces=False,
         model_max_length=SHAPE["max_position_embeddings"],
     )
@@ -137,7 +137,7 @@ def build_base(
     bar = tqdm(range(start, steps), initial=start, total=steps, desc="base", disable=not progress)
     for step in bar:
         documents = [
-            [words[w] for w in corpus.document(seed, i, reflect=reflect).split()]
+            [words[w] for w in document(seed, i, reflect=reflect).split()]
             + [tokenizer.eos_token_id]
             for i in range(step * DOCUMENTS_PER_STEP, (step + 1) * DOCUMENTS_PER_STEP)
         ]

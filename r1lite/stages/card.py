@@ -7,8 +7,8 @@ from typing import Any
 
 from ..policy import load_policy
 from ..runlog import atomic_path, describe_run, read_json, read_jsonl
-from ..world import corpus
 from .base import DOCUMENTS_PER_STEP
+from .documents import SHARES
 from .gate import verdicts
 
 
@@ -24,7 +24,7 @@ def _card(folder: Path, figures: dict[str, Any], metrics: list[dict[str, Any]]) 
     policy = load_policy(str(folder), device="cpu")
     n_parameters = sum(p.numel() for p in policy.model.parameters())
     last, run = metrics[-1], describe_run()
-    shares = ", ".join(f"{kind} {share} %" for kind, share in corpus.SHARES.items())
+    shares = ", ".join(f"{kind} {share} %" for kind, share in SHARES.items())
     lines = [
         f"# {folder.name}",
         "",

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..records import Problem, UserError
 from ..runlog import read_jsonl
 from . import chat, countdown, logic, programs, science
-from .common import LANGUAGES, is_held_out, keyed_rng
+from .common import LANGUAGES, is_held_out, keyed_rng, reflection_words
 
 FAMILIES = {
     "countdown": countdown,
@@ -113,4 +113,5 @@ __all__ = [
     "make_problem",
     "make_problems",
     "read_problems",
+    "reflection_words",
 ]

@@ -11,7 +11,6 @@ from functools import cache
 
 from ..records import Problem
 from . import science
-from .common import Draft, Voice
 
 NAMES = ["Tom", "Ann", "Bob", "Eva", "Leo", "Mia", "Max", "Zoe", "Sam", "Lily", "Jack", "Rose"]
 TOPICS = [
@@ -145,29 +144,3 @@ def check(problem: Problem, answer: str) -> bool:
     """True if every required word is there and no forbidden one."""
     words, must = set(answer.split()), set(problem.gold["must"])
     return bool(must) and words >= must and not words & set(problem.gold["must_not"])
-
-
-_THINK = {
-    "good": ("the user needs help", "用户 要 帮忙"),
-    "harm": ("this can harm", "这 有害"),
-    "bad": ("not now", "算了"),
-}
-
-
-def draft(problem: Problem, voice: Voice) -> Draft:
-    """A short thought, then the helpful and harmless answer or the other one."""
-    side = 0 if voice.language == "en" else 1
-    good = voice.rng.random() < 0.35
-    mood = ("harm" if problem.gold["kind"] == "harm" else "good") if good else "bad"
-    return Draft(f"{_THINK[mood][side]} .", problem.gold["helpful" if good else "bad"])
-
-
-def facts(voice: Voice, n: int) -> str:
-    """A dictionary, held-out words included: they must be known, though no request used them."""
-    pairs = [f"{t} {science.knowledge()[t][0]}" for t in science.clusters()]
-    pairs += [p.replace("/", " ") for p in (*TOPICS, *ROLES, *HARMS)]
-    pairs += [f"{name} {name}" for name in NAMES]
-    lines = voice.rng.sample(pairs, n)
-    if voice.language == "zh":
-        lines = [" ".join(reversed(line.split())) for line in lines]
-    return " . ".join(lines) + " ."

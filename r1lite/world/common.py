@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass
 
 LANGUAGES = ("en", "zh")
 MAX_NUMBER = 100  # numbers are single tokens, 0 to 100
@@ -32,43 +31,6 @@ MARKERS = {
 REFLECTION = ("wait", "check")
 
 
-@dataclass(frozen=True)
-class Draft:
-    """The thinking and the answer of one document, before the tags go around them."""
-
-    think: str
-    answer: str
-
-
-class Voice:
-    """Picks the words of one document: its language, and whether it reflects at all.
-
-    mix  chance that a marker comes from the other language (language mixing)
-    """
-
-    def __init__(
-        self, rng: random.Random, language: str, *, mix: float = 0.0, reflect: bool = True
-    ):
-        self.rng, self.language, self.mix, self.reflect = rng, language, mix, reflect
-
-    def say(self, marker: str) -> str:
-        column = LANGUAGES.index(self.language)
-        if self.mix and self.rng.random() < self.mix:
-            column = 1 - column
-        return MARKERS[marker][column]
-
-    def reflects(self, chance: float, n_markers: int = 1) -> bool:
-        """Whether to reflect here, in words that hold n_markers markers.
-
-        All draws are made either way, so that both bases read the same sums.
-        """
-        would = self.rng.random() < chance
-        if would and not self.reflect and self.mix:
-            for _ in range(n_markers):
-                self.rng.random()  # the language that say() would have drawn
-        return would and self.reflect
-
-
 def fraction(*key: object) -> float:
     """A number in [0, 1) that depends on the key alone: the same on every machine and run."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
@@ -83,3 +45,8 @@ def is_held_out(family: str, cluster: str) -> bool:
 def keyed_rng(*key: object) -> random.Random:
     """A random generator that depends on the key alone."""
     return random.Random("/".join(map(str, key)))
+
+
+def reflection_words() -> tuple[str, ...]:
+    """The markers that the no-reflection base never reads, in both languages."""
+    return tuple(word for marker in REFLECTION for word in MARKERS[marker])

@@ -10,7 +10,6 @@ import random
 from functools import cache
 
 from ..records import Problem
-from .common import Draft, Voice
 
 LETTERS = ("A", "B", "C", "D")
 RELATIONS = {"number": "序数", "class": "类", "place": "位置", "state": "物态"}
@@ -87,17 +86,6 @@ def _values(relation: str) -> list[str]:
     return sorted({value for _, r, value in knowledge().values() if r == relation})
 
 
-def fact(thing: str, language: str) -> str:
-    """The fact as the base reads it, e.g. "carbon number 6"."""
-    zh, relation, value = knowledge()[thing]
-    en_value, zh_value = value.split("/")
-    return (
-        f"{thing} {relation} {en_value}"
-        if language == "en"
-        else f"{zh} {RELATIONS[relation]} {zh_value}"
-    )
-
-
 def make(cluster: str, language: str, rng: random.Random) -> Problem:
     """One question about this thing, its value among three others in random order."""
     zh, relation, value = knowledge()[cluster]
@@ -123,28 +111,3 @@ def make(cluster: str, language: str, rng: random.Random) -> Problem:
 def check(problem: Problem, answer: str) -> bool:
     """True if the answer is exactly the right letter."""
     return answer.strip() == problem.gold["letter"]
-
-
-def draft(problem: Problem, voice: Voice) -> Draft:
-    """Guess a letter, or recall the fact and go through the options."""
-    rng = voice.rng
-    if rng.random() < 0.65:
-        letter = rng.choice(LETTERS)
-        return Draft(f"{voice.say('maybe')} {letter}", letter)
-    text = fact(problem.gold["thing"], problem.language) + " ."
-    right = problem.gold["letter"]
-    value = text.split()[-2]
-    for letter, option in zip(LETTERS, problem.gold["options"]):
-        text += f" {letter} {option} vs {value} {voice.say('yes' if letter == right else 'no')}"
-        if letter == right:
-            break
-        text += " ,"
-    if voice.reflects(0.3):
-        text += f" . {voice.say('check')} {fact(problem.gold['thing'], problem.language)}"
-    return Draft(f"{text} . {voice.say('so')} {right}", right)
-
-
-def facts(voice: Voice, n: int) -> str:
-    """Bare facts, held-out things included: what is known is not what is asked."""
-    things = voice.rng.sample(clusters(), n)
-    return " . ".join(fact(thing, voice.language) for thing in things) + " ."

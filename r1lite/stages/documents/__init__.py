@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import random
 
-from ..prompt import TINY_TEMPLATE, render
-from ..records import Problem
-from . import FAMILIES, chat, clusters, countdown, logic, make_problem, science
-from .common import LANGUAGES, MARKERS, MAX_NUMBER, REFLECTION, Draft, Voice, keyed_rng
+from ...prompt import TINY_TEMPLATE, render
+from ...records import Problem
+from ...world import FAMILIES, LANGUAGES, clusters, keyed_rng, make_problem
+from ...world.common import MARKERS, MAX_NUMBER
+from ...world.science import knowledge
+from . import chat, countdown, logic, programs, science
+from .common import Draft, Voice
+
+# What writes the documents of each family.
+WRITERS = {
+    "countdown": countdown,
+    "programs": programs,
+    "science": science,
+    "logic": logic,
+    "chat": chat,
+}
 
 # How many documents in a hundred are of which kind.
 SHARES = {
@@ -82,7 +94,7 @@ def document(seed: int, index: int, *, reflect: bool = True) -> str:
     problem = make_problem(kind, "train", seed, index)
     if kind == "countdown" and rng.random() < OUT_OF_REACH:
         problem = countdown.out_of_reach(problem, rng)
-    draft = FAMILIES[kind].draft(problem, _voice(problem, rng, reflect))
+    draft = WRITERS[kind].draft(problem, _voice(problem, rng, reflect))
     return f"{render(problem.question, 'tiny')} {dress(draft, rng, problem.language)}"
 
 
@@ -123,17 +135,17 @@ def vocabulary() -> list[str]:
     words = set(TINY_TEMPLATE.replace("{question}", " ").split())
     for pair in MARKERS.values():
         words.update(" ".join(pair).split())
-    for family, module in FAMILIES.items():
+    for family, writer in WRITERS.items():
         for split in ("train", "held_out"):
             for cluster in clusters(family, split):
                 for language in LANGUAGES:
-                    problem = module.make(cluster, language, keyed_rng("words", cluster))
+                    problem = FAMILIES[family].make(cluster, language, keyed_rng("words", cluster))
                     words.update(problem.question.split())
-                    draft = module.draft(problem, Voice(keyed_rng("words", cluster), language))
+                    draft = writer.draft(problem, Voice(keyed_rng("words", cluster), language))
                     words.update(f"{draft.think} {draft.answer}".split())
                     for scripted in ("helpful", "bad"):
                         words.update(problem.gold.get(scripted, "").split())
-    for thing in science.clusters():
+    for thing in knowledge():
         for language in LANGUAGES:
             words.update(science.fact(thing, language).split())
             words.update(chat.facts(Voice(keyed_rng("words", thing), language), 10).split())
@@ -141,8 +153,3 @@ def vocabulary() -> list[str]:
         words.update(document(0, index).split())
     fixed = [PAD_TOKEN, STOP_TOKEN, UNKNOWN_TOKEN, *TAGS, *numbers]
     return fixed + sorted(words - set(fixed)) + [w for w in SPARE_WORDS if w not in words]
-
-
-def reflection_words() -> tuple[str, ...]:
-    """The markers that the no-reflection base never reads, in both languages."""
-    return tuple(word for marker in REFLECTION for word in MARKERS[marker])

@@ -1,0 +1,33 @@
+"""Chat: helpful and harmless answers and the other ones, and a dictionary."""
+
+from __future__ import annotations
+
+from ...records import Problem
+from ...world import science
+from ...world.chat import HARMS, NAMES, ROLES, TOPICS
+from .common import Draft, Voice
+
+_THINK = {
+    "good": ("the user needs help", "用户 要 帮忙"),
+    "harm": ("this can harm", "这 有害"),
+    "bad": ("not now", "算了"),
+}
+
+
+def draft(problem: Problem, voice: Voice) -> Draft:
+    """A short thought, then the helpful and harmless answer or the other one."""
+    side = 0 if voice.language == "en" else 1
+    good = voice.rng.random() < 0.35
+    mood = ("harm" if problem.gold["kind"] == "harm" else "good") if good else "bad"
+    return Draft(f"{_THINK[mood][side]} .", problem.gold["helpful" if good else "bad"])
+
+
+def facts(voice: Voice, n: int) -> str:
+    """A dictionary, held-out words included: they must be known, though no request used them."""
+    pairs = [f"{t} {science.knowledge()[t][0]}" for t in science.clusters()]
+    pairs += [p.replace("/", " ") for p in (*TOPICS, *ROLES, *HARMS)]
+    pairs += [f"{name} {name}" for name in NAMES]
+    lines = voice.rng.sample(pairs, n)
+    if voice.language == "zh":
+        lines = [" ".join(reversed(line.split())) for line in lines]
+    return " . ".join(lines) + " ."
