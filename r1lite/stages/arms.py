@@ -53,8 +53,10 @@ _NO_REFLECTION = _COUNTDOWN | {"model": "data/tiny-base-no-reflection"}
 # 16 updates from one rollout, as the paper has them: all but the first are stale
 _STALE = {"n_minibatches": 16, "steps": 320, "learning_rate": 5e-5, "checkpoint_every": 64}
 _SHORT = {"max_new_tokens": 128}
+_TOKEN_MEAN = {"length_norm": "mean"}  # BNPO's and DAPO's
 ARMS = {
     "zero_countdown": Arm("zero", "full", _COUNTDOWN, also={"four_numbers": four_numbers}),
+    "zero_token_mean": Arm("zero", "every token counts alike", _COUNTDOWN | _TOKEN_MEAN),
     "zero_random": Arm(
         "zero",
         "random reward",
@@ -99,6 +101,13 @@ COMPARISONS = (
     Comparison("R1-Zero reaches 0.75", "zero_countdown", "pass_at_1", "final", at_least=0.75),
     Comparison("it keeps the format", "zero_countdown", "format", "final", at_least=0.97),
     Comparison("answers get longer", "zero_countdown", "mean_tokens", over="least", at_least=1),
+    Comparison(
+        "wrong answers get longer, also without 1/|o|",
+        "zero_token_mean",
+        "mean_tokens_wrong",
+        over="least",
+        at_least=1,
+    ),
     Comparison("it gains more than tags", "zero_countdown", "pass_at_1_lenient", at_least=0.30),
     Comparison("a coin teaches nothing", "zero_random", "pass_at_1", at_most=0.05),
     Comparison("nor does the format alone", "zero_format", "pass_at_1_lenient", at_most=0.05),
