@@ -1,6 +1,7 @@
 """The recorded arms: the null is a null, code decides the claims, the extra problems are new."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from r1lite.stages.arms import (
     verdict,
 )
 from r1lite.stages.record import RECORDED, names, record
-from r1lite.stages.zero import finished
+from r1lite.stages.zero import finished, run_zero
 from r1lite.world import SPLITS, clusters, countdown, is_correct, make_problems
 
 
@@ -139,3 +140,21 @@ def test_what_is_recorded_was_run_with_what_is_written_here(name):
     assert (kept["stage"], kept["arm"], kept["seed"]) == (arm.stage, arm.arm, seed)
     for key, value in arm.changes.items():
         assert kept["config"][key] == value
+
+
+def test_a_resumed_recording_counts_the_seconds_of_every_call(cfg):
+    """wall_seconds was once the time of the last call alone."""
+    settings = {"n_problems": 2, "k": 2, "eval_every": 2, "progress": False}
+    run_zero(cfg.change(steps=4), **settings)
+    for name in ("metrics.jsonl", "evals.jsonl"):  # as if the first call had taken very long
+        path = Path(cfg.run_dir) / name
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            if name == "evals.jsonl":
+                row["seconds"] = 100.0
+            else:
+                row["seconds"]["step"] = 10.0
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, summary = run_zero(cfg, **settings)  # three evaluations and four steps were there
+    assert 340 <= summary["wall_seconds"] < 400
+    assert "seconds" not in summary["eval"]["final"]

@@ -260,7 +260,7 @@ def test_a_leash_in_the_reward_pulls_towards_the_reference(cfg, mini):
         ({"length_norm": "none"}, "own, mean, limit"),
         ({"kl_estimator": "k4"}, "k1, k2, k3"),
         ({"dynamic_sampling": "yes"}, "True, False"),
-        ({"overlong_buffer": 400}, "max_new_tokens=320"),
+        ({"overlong_buffer": 400}, "max_new_tokens=384"),
         ({"dual_clip": -1}, "0 to"),
         ({"steps": True}, "whole"),
     ],

@@ -80,7 +80,6 @@ def run_zero(
     at every evaluation) in cfg.run_dir. Returns the result and the content of run.json.
     """
     problems, run_dir = held_out(cfg.family, n_problems), Path(cfg.run_dir)
-    begun = time.perf_counter()
     run_dir.mkdir(parents=True, exist_ok=True)
     evals = run_dir / "evals.jsonl"
     truncate_jsonl(evals, cfg.steps)  # drops the half line that a kill or a full disk left
@@ -89,7 +88,7 @@ def run_zero(
     def measure_at(policy: Policy, step: int) -> None:
         for name in ("evals.jsonl", "samples.jsonl"):
             truncate_jsonl(run_dir / name, step - 1)
-        now = cfg.at(step)
+        now, begun = cfg.at(step), time.perf_counter()
         groups = answer(policy, now, problems, k=k)
         done[step] = {"step": step} | grade(groups).as_dict()
         if also and step in (0, cfg.steps):
@@ -98,6 +97,7 @@ def run_zero(
             }
         for group in groups[:N_SHOWN]:
             append_jsonl(run_dir / "samples.jsonl", {"step": step} | _shown(group))
+        done[step]["seconds"] = round(time.perf_counter() - begun, 2)
         append_jsonl(evals, done[step])
 
     if 0 not in done:
@@ -110,15 +110,20 @@ def run_zero(
         if result.interrupted:
             return result, {}
         measure_at(result.policy, target)
+    trained = sum(row["seconds"]["step"] for row in read_jsonl(run_dir / "metrics.jsonl"))
+    base, final = (
+        {name: value for name, value in done[step].items() if name not in ("step", "seconds")}
+        for step in (0, cfg.steps)
+    )
     summary = describe_run(
         stage="zero",
         arm=arm,
         seed=cfg.seed,
         config=cfg.as_dict(),
-        wall_seconds=round(time.perf_counter() - begun, 1),
+        wall_seconds=round(trained + sum(row["seconds"] for row in done.values()), 1),
         eval={
-            "base": {k_: v for k_, v in done[0].items() if k_ != "step"},
-            "final": {k_: v for k_, v in done[cfg.steps].items() if k_ != "step"},
+            "base": base,
+            "final": final,
             "eval_sampling": {"temperature": 0.6, "top_p": 0.95, "seed": EVAL_SEED},
         },
     )
