@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from r1lite.config import preset
-from r1lite.runlog import read_json
+from r1lite.runlog import read_json, read_jsonl
 from r1lite.stages import record as record_module
 from r1lite.stages.arms import (
     ARMS,
@@ -155,6 +155,8 @@ def test_a_resumed_recording_counts_the_seconds_of_every_call(cfg):
             else:
                 row["seconds"]["step"] = 10.0
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    _, summary = run_zero(cfg, **settings)  # three evaluations and four steps were there
-    assert 340 <= summary["wall_seconds"] < 400
+    _, summary = run_zero(cfg, **settings)
+    evaluated = [row["step"] for row in read_jsonl(Path(cfg.run_dir) / "evals.jsonl")]
+    assert evaluated == [0, 1, 2, 4, 6]
+    assert 440 <= summary["wall_seconds"] < 500  # four evaluations and four steps were there
     assert "seconds" not in summary["eval"]["final"]

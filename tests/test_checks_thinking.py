@@ -34,13 +34,13 @@ def _given(right, reflects):
 
 
 def _share(text, language):
-    words = re.sub(r"<[^>]*>", " ", text).split()
+    words = re.sub(r"<[^>]*>| vs ", " ", text).split()
     english = sum(w.isascii() and w.isalpha() and len(w) > 1 for w in words)
     chinese = sum(w.isalpha() and not w.isascii() for w in words)
     return {"en": english, "zh": chinese}[language] / (english + chinese)
 
 
-def _counts(text, language, *, tag=r"</?\w+>", en=r"[A-Za-z]{2,}", zh=r"[\u4e00-\u9fff]+"):
+def _counts(text, language, *, tag=r"</?\w+>|\bvs\b", en=r"[A-Za-z]{2,}", zh=r"[\u4e00-\u9fff]+"):
     text = re.sub(tag, " ", text)
     found = {"en": len(re.findall(en, text)), "zh": len(re.findall(zh, text))}
     return found[language], sum(found.values())
@@ -110,7 +110,7 @@ WRONG = {
         ),
     },
     "language_share": {
-        "tags counted": lambda t, x: _ratio(_counts(t, x, tag=r"[<>/]")),
+        "tags counted": lambda t, x: _ratio(_counts(t, x, tag=r"[<>/]|\bvs\b")),
         "characters": lambda t, x: _ratio(_counts(t, x, zh=r"[\u4e00-\u9fff]")),
         "numbers and signs": lambda t, x: (
             _counts(t, x)[0] / len(re.sub(r"</?\w+>", " ", t).split())
@@ -119,6 +119,7 @@ WRONG = {
         "the other": lambda t, x: 1 - _share(t, x),
         "English always": lambda t, x: _share(t, "en"),
         "single letters": lambda t, x: _ratio(_counts(t, x, en=r"[A-Za-z]+")),
+        "vs counted": lambda t, x: _ratio(_counts(t, x, tag=r"</?\w+>")),
         "counts": lambda t, x: _counts(t, x)[0],
     },
 }
@@ -190,6 +191,7 @@ LESSONS = {
     ("language_share", "the other"): "share of the other language",
     ("language_share", "English always"): "whatever was asked for",
     ("language_share", "single letters"): "single letter x",
+    ("language_share", "vs counted"): "vs is counted",
     ("language_share", "counts"): "those are counts",
 }
 

@@ -185,7 +185,8 @@ def test_the_majority_counts_answers_in_the_format_only():
         ("<think> try 3 + 4 = 7 , wait </think>", "en", 1.0),
         ("<think> try 3 + 4 = 7 , wait </think>", "zh", 0.0),
         ("try 等 wait 试", "zh", 0.5),
-        ("3 + 4 = 7 vs A x", "en", 1.0),  # "vs" is a word, A and x are names
+        ("3 + 4 = 7 vs A x", "en", None),  # "vs" is a sign here, A and x are names
+        ("试 3 + 4 = 7 vs 8 不 return x", "zh", 1.0),
         ("3 + 4 = 7", "en", None),
         ("", "zh", None),
     ],

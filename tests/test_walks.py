@@ -7,11 +7,12 @@ import pytest
 from test_worlds import drafts, read_statement
 
 from r1lite.config import preset
+from r1lite.evaluate.language import language_consistency
 from r1lite.records import Problem
-from r1lite.stages.documents import countdown, document
+from r1lite.stages.documents import WRITERS, countdown, document
 from r1lite.stages.documents import logic as writer
 from r1lite.stages.documents.common import Voice
-from r1lite.world import SPLITS, clusters, keyed_rng, logic, make_problem
+from r1lite.world import FAMILIES, LANGUAGES, SPLITS, clusters, keyed_rng, logic, make_problem
 from r1lite.world.countdown import solutions
 
 KNIGHT = ("knight", "骑士")
@@ -158,3 +159,14 @@ def test_a_search_ends_within_the_length_limit():
         hopeless = countdown.out_of_reach(problem, voice.rng)
         lengths.append(len(countdown._search(hopeless, voice, persistence=1.0).think.split()))
     assert max(lengths) + 16 <= preset("tiny").max_new_tokens
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_voice_of_one_language_measures_as_one_language(family, language):
+    """vs once counted as English, so that the longer a Chinese search, the more it "mixed"."""
+    for cluster in sorted(clusters(family, "train"))[:40]:
+        problem = FAMILIES[family].make(cluster, language, keyed_rng("voice", cluster))
+        voice = Voice(keyed_rng("voice", cluster), language)
+        draft = WRITERS[family].draft(problem, voice)
+        assert language_consistency(draft.think, language) in (1.0, None), draft.think

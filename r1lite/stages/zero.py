@@ -18,7 +18,7 @@ from ..rewards.rules import Reward
 from ..runlog import append_jsonl, describe_run, read_json, read_jsonl, truncate_jsonl, write_json
 from ..world import clusters, make_problems
 
-N_SHOWN = 6  # problems whose answers samples.jsonl keeps
+N_SHOWN = 16  # problems whose answers samples.jsonl keeps
 EVAL_SEED = 1  # training draws are keyed otherwise, so no evaluation shares its sampling
 
 
@@ -71,7 +71,8 @@ def run_zero(
     k: int = 16,
     progress: bool = True,
 ) -> tuple[Result, dict[str, Any]]:
-    """Train in stretches of eval_every steps and evaluate after each; resumes by itself.
+    """Train in stretches of eval_every steps (two shorter ones first, if there is more than one)
+    and evaluate after each; resumes by itself.
 
     rewards  other functions than the rules, as for train
     also     name -> further problems, measured on the base and at the end
@@ -103,6 +104,8 @@ def run_zero(
     if 0 not in done:
         measure_at(load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype), 0)
     targets = [*range(eval_every, cfg.steps, eval_every), cfg.steps]
+    if len(targets) > 1:  # most of the change comes before the first of them
+        targets = [t for t in (eval_every // 4, eval_every // 2) if t] + targets
     for target in targets:
         if target in done and target != targets[-1]:
             continue

@@ -125,21 +125,23 @@ def language_share(mine: Callable | None) -> None:
     name = "language_share"
     if is_untried(name, mine):
         return
-    cases = [(_MIXED, "en"), (_MIXED, "zh"), ("so x = 3 , 对 .", "en")]
+    cases = [(_MIXED, "en"), (_MIXED, "zh"), ("so x = 3 vs 5 , 3 vs 4 , 对 .", "en")]
     slips = {
         "the tags are counted as English words. They are not written in any language: take them "
         "out first.": [5 / 6, 1 / 6, 0.5],
         "each Chinese character is counted. 等等 is one word: a run of characters between "
         "spaces.": [0.6, 0.4, 0.5],
         "numbers and signs are counted as words. They belong to no language, so they must not "
-        "stand in the denominator either.": [3 / 13, 1 / 13, 1 / 7],
+        "stand in the denominator either.": [3 / 13, 1 / 13, 1 / 13],
         "everything between spaces is counted, the tags too. Numbers, signs and tags are words "
-        "of no language.": [3 / 15, 1 / 15, 1 / 7],
+        "of no language.": [3 / 15, 1 / 15, 1 / 13],
         "that is the share of the other language.": [0.25, 0.75, 0.5],
         "that is English whatever was asked for: read the second argument.": [0.75, 0.75, 0.5],
         "the single letter x is counted. A letter alone is a name, a word of no language.": [
             *(0.75, 0.25, 2 / 3)
         ],
+        "vs is counted as English. It is a sign, as = is: answers in Chinese hold it too, and the "
+        "longest searches the most.": [0.75, 0.25, 0.75],
         "those are counts. Divide by the words of both languages.": [3.0, 1.0, 1.0],
     }
     got = [call(name, mine, *case) for case in cases]
