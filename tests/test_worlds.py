@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import pytest
 
-from r1lite.evaluate import search_figures
 from r1lite.records import Group, Problem, Rollout, UserError
 from r1lite.stages.documents import WRITERS, countdown
 from r1lite.stages.documents.common import Voice
+from r1lite.stages.search import search_figures
 from r1lite.world import FAMILIES, SPLITS, is_correct, keyed_rng, make_problem, make_problems
 
 MANY = 300

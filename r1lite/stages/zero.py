@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig
-from ..evaluate import Report, grade, search_figures
+from ..evaluate import Report, grade
 from ..learn import Result, train
 from ..policy import Policy, load_policy, sample_groups
 from ..records import Group, Problem, UserError
@@ -17,6 +17,7 @@ from ..rewards import is_right
 from ..rewards.rules import Reward
 from ..runlog import append_jsonl, describe_run, read_json, read_jsonl, truncate_jsonl, write_json
 from ..world import clusters, make_problems
+from .search import search_figures
 
 N_SHOWN = 16  # problems whose answers samples.jsonl keeps
 EVAL_SEED = 1  # training draws are keyed otherwise, so no evaluation shares its sampling

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
+from pathlib import Path
 
 LANGUAGES = ("en", "zh")
 MAX_NUMBER = 100  # numbers are single tokens, 0 to 100
@@ -29,6 +31,9 @@ MARKERS = {
     "done": ("done", "完"),
 }
 REFLECTION = ("wait", "check")
+
+# What there is to know and to ask for in science and chat, English with its Chinese.
+WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 
 
 def fraction(*key: object) -> float:

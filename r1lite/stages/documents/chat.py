@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...records import Problem
 from ...world import science
-from ...world.chat import HARMS, NAMES, ROLES, TOPICS
+from ...world.common import WORDS
 from .common import Draft, Voice
 
 _THINK = {
@@ -25,8 +25,9 @@ def draft(problem: Problem, voice: Voice) -> Draft:
 def facts(voice: Voice, n: int) -> str:
     """A dictionary, held-out words included: they must be known, though no request used them."""
     pairs = [f"{t} {science.knowledge()[t][0]}" for t in science.clusters()]
-    pairs += [p.replace("/", " ") for p in (*TOPICS, *ROLES, *HARMS)]
-    pairs += [f"{name} {name}" for name in NAMES]
+    tables = (WORDS["topics"], WORDS["roles"], WORDS["harms"])
+    pairs += [f"{en} {zh}" for table in tables for en, zh in table.items()]
+    pairs += [f"{name} {name}" for name in WORDS["names"]]
     lines = voice.rng.sample(pairs, n)
     if voice.language == "zh":
         lines = [" ".join(reversed(line.split())) for line in lines]
