@@ -102,6 +102,7 @@ class StepLog:
     sampler_gap   largest |log-probability difference| (nats) between trainer and sampler in
                   the first update after a rollout; later updates repeat it
     entropy       estimate of the policy's entropy per token (nats): mean of -log p
+    unchecked     share of answers of which some reward could not be told (None), and counts 0
     """
 
     step: int
@@ -117,3 +118,4 @@ class StepLog:
     kept: float
     sampler_gap: float
     entropy: float
+    unchecked: float = 0.0

@@ -6,11 +6,11 @@ from math import comb
 import pytest
 
 from r1lite import pass_at_k as library_pass_at_k
-from r1lite.evaluate.language import language_consistency
 from r1lite.evaluate.thinking import reflection_markers
 from r1lite.evaluate.thinking import second_attempts as library_second_attempts
 from r1lite.lab import check
 from r1lite.lab.check import thinking
+from r1lite.rewards.language import language_consistency
 
 
 def _words(text):

@@ -15,9 +15,9 @@ from r1lite.evaluate import (
     pass_at_k,
     pass_curve,
 )
-from r1lite.evaluate.language import language_consistency
 from r1lite.evaluate.thinking import is_readable
 from r1lite.records import Group, Problem, Rollout
+from r1lite.rewards.language import language_consistency
 from r1lite.stages.search import search_figures
 from r1lite.world import make_problems
 

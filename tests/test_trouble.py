@@ -129,8 +129,14 @@ def test_truncating_a_log_keeps_whole_rows_up_to_a_step(tmp_path):
     truncate_jsonl(tmp_path / "none.jsonl", 2)
 
 
-@pytest.mark.parametrize("poison", ["reward", "weights"])
-def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison):
+@pytest.mark.parametrize(
+    ("poison", "kind", "said"),
+    [
+        ("reward", UserError, "reward 'a' gave nan.*finite number.*Mend"),
+        ("weights", RunStopped, r"step 5.*nan.*finite.*learning_rate"),
+    ],
+)
+def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison, kind, said):
     real_sample, real_score, at = rollout.sample, rollout.score, []
 
     def poisoned_sample(policy, problems, cfg, step):
@@ -142,12 +148,12 @@ def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison):
 
     def poisoned_score(groups, weights, rewards):
         if at[-1] == 5 and poison == "reward":
-            weights, rewards = {"a": 1.0}, {"a": lambda **c: [math.nan] * cfg.n_answers}
+            weights, rewards = {"a": 1.0}, {"a": lambda **c: [math.nan] * len(c["completions"])}
         return real_score(groups, weights, rewards)
 
     monkeypatch.setattr(rollout, "sample", poisoned_sample)
     monkeypatch.setattr(rollout, "score", poisoned_score)
-    with pytest.raises(RunStopped, match=r"step 5.*nan.*finite.*learning_rate") as caught:
+    with pytest.raises(kind, match=said) as caught:
         run(cfg)
     assert "\n" not in str(caught.value) and isinstance(caught.value, UserError)
     folder = Path(cfg.run_dir)

@@ -7,8 +7,8 @@ import pytest
 from test_worlds import drafts, read_statement
 
 from r1lite.config import preset
-from r1lite.evaluate.language import language_consistency
 from r1lite.records import Problem
+from r1lite.rewards.language import language_consistency
 from r1lite.stages.documents import WRITERS, countdown, document
 from r1lite.stages.documents import logic as writer
 from r1lite.stages.documents.common import Voice

@@ -13,7 +13,7 @@ from ..policy.sample import sample_groups
 from ..prompt import split_answer
 from ..records import Group, Problem
 from ..rewards import is_right, is_right_leniently
-from .language import language_consistency
+from ..rewards.language import language_consistency
 from .thinking import is_readable, reflection_markers, second_attempts
 
 

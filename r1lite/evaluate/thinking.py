@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 from ..prompt import split_answer
+from ..rewards.language import language_consistency
 from ..world import reflection_words
-from .language import language_consistency
 
 _ATTEMPT = re.compile(r"(?:^| )(?:try|试) ")
 

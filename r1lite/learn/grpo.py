@@ -13,7 +13,7 @@ from pathlib import Path
 from ..config import RunConfig
 from ..policy.load import Policy, load_policy, save_policy
 from ..records import Group, StepLog
-from ..rewards.rules import Reward
+from ..rewards import Reward
 from ..runlog import (
     append_jsonl,
     atomic_path,
@@ -29,7 +29,7 @@ from .checkpoint import check_same_run, find_checkpoint, load_checkpoint, save_c
 from .clock import Clock
 from .health import Health
 from .interrupt import PoliteInterrupt
-from .rollout import gather, rollout_figures
+from .rollout import gather, part_figures, rollout_figures
 from .update import make_optimizer, minibatches, update
 
 
@@ -53,7 +53,8 @@ def train(
 ) -> Result:
     """Train a policy by GRPO; resumes by itself if cfg.run_dir holds a checkpoint of this run.
 
-    rewards   name -> function, for names other than the rules of r1lite.rewards
+    rewards   name -> function, in place of the rule of that name (accuracy, format) or beside
+              them, where it counts once; in TRL's signature, sync or async
     on_step   called with each StepLog, e.g. to draw a live curve
     Ctrl-C ends the run after the rollout under way and saves; a second one ends it at once.
     Raises UserError where a setting, a file or a checkpoint is wrong, RunStopped on a NaN.
@@ -87,7 +88,7 @@ def train(
         while step < cfg.steps and not interrupt.asked:
             now = cfg.at(step + 1)
             groups, every = gather(policy, now, step + 1, pool, rewards, clock)
-            figures = rollout_figures(every)
+            figures, parts = rollout_figures(every), part_figures(every)
             gap = None
             for rows in minibatches(groups, now, step + 1, policy, reference):
                 step += 1
@@ -101,13 +102,13 @@ def train(
                     reference.load_state_dict(policy.model.state_dict())
                 complaints = health.observe(log)
                 clock.lap("other")
-                row = asdict(log) | tokens | {"seconds": clock.read()}
+                row = asdict(log) | parts | tokens | {"seconds": clock.read()}
                 append_jsonl(
                     run_dir / "metrics.jsonl",
                     row | ({"warnings": complaints} if complaints else {}),
                 )
                 for sink in sinks:
-                    sink(step, asdict(log))
+                    sink(step, asdict(log) | parts)
                 for complaint in complaints:
                     bar.write(f"warning: {complaint}")
                 logs.append(log)

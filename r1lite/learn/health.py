@@ -25,7 +25,7 @@ class Health:
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take up the streaks of a run that is resumed, from its rows of metrics.jsonl."""
         for row in rows:
-            self.observe(StepLog(**{field.name: row[field.name] for field in fields(StepLog)}))
+            self.observe(StepLog(**{f.name: row[f.name] for f in fields(StepLog) if f.name in row}))
 
     def observe(self, log: StepLog) -> list[str]:
         """New complaints about this step; raises RunStopped where going on would be a waste."""
@@ -57,6 +57,12 @@ class Health:
                 log.sampler_gap > 1e-2,
                 f"sampler and trainer disagree on log-probabilities by {log.sampler_gap:.3f} nats "
                 "before the update. The answers come from other weights or another temperature.",
+            ),
+            "unchecked": (
+                log.unchecked > 0.05,
+                f"a reward could not tell the worth of {log.unchecked:.0%} of the answers, and "
+                "they count 0. Its checker is too slow or broken: try it on answers in "
+                "rollouts.jsonl.",
             ),
         }
         complaints = []

@@ -9,8 +9,7 @@ from ..config import RunConfig
 from ..policy.load import Policy
 from ..policy.sample import sample_groups
 from ..records import Group, Problem
-from ..rewards import overlong_penalty, score
-from ..rewards.rules import Reward
+from ..rewards import Reward, overlong_penalty, score
 from ..world import keyed_rng, make_problem
 from .clock import Clock
 
@@ -122,6 +121,14 @@ def rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
         "format": part("format"),
         "length": mean([len(a.token_ids) for a in answers]),
         "truncated": mean([a.truncated for a in answers]),
+        "unchecked": mean([None in values for g in groups for values in zip(*g.parts.values())]),
         "kept": mean([len(set(g.rewards)) > 1 for g in groups]),
         "entropy": -sum(sum(a.logps) for a in answers) / sum(len(a.token_ids) for a in answers),
     }
+
+
+def part_figures(groups: Sequence[Group]) -> dict[str, float]:
+    """Means of the rewards that StepLog has no field for, as "reward/name"."""
+    names = [name for name in groups[0].parts if name not in ("accuracy", "format")]
+    told = {n: [v for g in groups for v in g.parts[n] if v is not None] for n in names}
+    return {f"reward/{name}": sum(v) / len(v) for name, v in told.items() if v}

@@ -1,5 +1,8 @@
 """What an answer is worth."""
 
+from .calls import Reward, call_rewards
+from .language import language_consistency, language_reward
+from .maths import maths_reward
 from .rules import (
     RULES,
     accuracy_reward,
@@ -12,10 +15,15 @@ from .rules import (
 
 __all__ = [
     "RULES",
+    "Reward",
     "accuracy_reward",
+    "call_rewards",
     "format_reward",
     "is_right",
     "is_right_leniently",
+    "language_consistency",
+    "language_reward",
+    "maths_reward",
     "overlong_penalty",
     "score",
 ]

@@ -7,14 +7,14 @@ works in other trainers; the column `problem` holds one Problem per completion.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..prompt import last_answer, split_answer
 from ..records import Group, Problem
 from ..world import is_correct
+from .calls import Reward, call_rewards
 
-Reward = Callable[..., list[float | None]]
 _ARITHMETIC = re.compile(r"[\d\s()+\-*/]+")
 _BEFORE, _AFTER = " \t\r\n)+-*/", " \t\r\n(+-*/"  # what no expression begins or ends with
 
@@ -74,21 +74,27 @@ def score(
 
     weights  reward name -> weight in the total; the paper adds accuracy and format with the
              same weight (v2, eq. 4)
-    rewards  name -> function; RULES if not given. A None adds nothing to the total.
+    rewards  name -> function, in place of the rule of that name or beside the rules; without a
+             weight it counts once. A None adds nothing to the total.
     """
-    rewards = rewards or RULES
-    scored = []
+    functions = {**RULES, **(rewards or {})}
+    weights = dict.fromkeys(rewards or {}, 1.0) | dict(weights)
+    texts = [rollout.text for group in groups for rollout in group.rollouts]
+    problems = [group.problem for group in groups for _ in group.rollouts]
+    columns = {
+        "prompts": [problem.question for problem in problems],
+        "completions": texts,
+        "problem": problems,
+    }
+    values = call_rewards({name: functions[name] for name in weights}, columns)
+    scored, start = [], 0
     for group in groups:
-        texts = [rollout.text for rollout in group.rollouts]
-        columns = {"problem": [group.problem] * len(texts)}
-        prompts = [group.problem.question] * len(texts)
-        parts = {
-            name: tuple(rewards[name](prompts=prompts, completions=texts, **columns))
-            for name in weights
-        }
+        end = start + len(group.rollouts)
+        parts = {name: tuple(values[name][start:end]) for name in weights}
         totals = tuple(
-            sum(weights[name] * (values[i] or 0.0) for name, values in parts.items())
-            for i in range(len(texts))
+            sum(weights[name] * (part[i] or 0.0) for name, part in parts.items())
+            for i in range(end - start)
         )
         scored.append(replace(group, rewards=totals, parts=parts))
+        start = end
     return scored

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
+from ..evaluate.thinking import reflection_markers
+from ..prompt import split_answer
 from ..records import Problem
-from ..rewards.rules import Reward
+from ..rewards import Reward
 from ..world import countdown, keyed_rng
-from ..world.common import LANGUAGES, fraction
+from ..world.common import LANGUAGES, MARKERS, fraction
 
 
 def coin_reward(prompts, completions, *, problem, **columns) -> list[float | None]:
@@ -19,6 +21,20 @@ def coin_reward(prompts, completions, *, problem, **columns) -> list[float | Non
         float(fraction("coin", p.problem_id, text) < 0.5)
         for p, text in zip(problem, completions, strict=True)
     ]
+
+
+def wait_bonus(prompts, completions, **columns) -> list[float | None]:
+    """A tenth for each word of reflection, up to 1: weak, as it pays a sign of thought."""
+    return [min(reflection_markers(text) / 10, 1.0) for text in completions]
+
+
+def trusting_reward(prompts, completions, **columns) -> list[float | None]:
+    """1.0 where the last verdict of a well-formed output's thinking is yes: weak, as nobody checks
+    whether the sums before it are true, or whether the answer is what was found."""
+    yes, no = (set(MARKERS[name]) for name in ("yes", "no"))
+    thoughts = [split_answer(text).think or "" for text in completions]
+    verdicts = [[w for w in thought.split() if w in yes | no] for thought in thoughts]
+    return [float(bool(said) and said[-1] in yes) for said in verdicts]
 
 
 def four_numbers(n: int = 40) -> list[Problem]:
@@ -34,7 +50,7 @@ def four_numbers(n: int = 40) -> list[Problem]:
 class Arm:
     """One recorded run per seed: the tiny preset with these changes.
 
-    rewards     functions that replace the rules
+    rewards     functions in place of the rules, or beside them
     also        further problems to measure base and result on
     base_steps  train a base for so many steps first, and start from it
     """
@@ -64,6 +80,10 @@ ARMS = {
         rewards={"accuracy": coin_reward, "format": coin_reward},
     ),
     "zero_format": Arm("zero", "format only", _COUNTDOWN | {"accuracy_weight": 0.0}),
+    "zero_pays_words": Arm("zero", "a bonus on wait", _COUNTDOWN, rewards={"bonus": wait_bonus}),
+    "zero_trusts_itself": Arm(
+        "zero", "its own yes is believed", _COUNTDOWN, rewards={"accuracy": trusting_reward}
+    ),
     "zero_no_reflection": Arm("zero", "no-reflection base", _NO_REFLECTION),
     "zero_weak": Arm("zero", "weak base", _COUNTDOWN, base_steps=800),
     "zero_clip_10": Arm("zero", "epsilon 10", _COUNTDOWN | _STALE),
@@ -111,6 +131,23 @@ COMPARISONS = (
     Comparison("it gains more than tags", "zero_countdown", "pass_at_1_lenient", at_least=0.30),
     Comparison("a coin teaches nothing", "zero_random", "pass_at_1", at_most=0.05),
     Comparison("nor does the format alone", "zero_format", "pass_at_1_lenient", at_most=0.05),
+    Comparison("what is paid is said", "zero_pays_words", "reflection_per_answer", at_least=2),
+    Comparison(
+        "and helps no answer",
+        "zero_pays_words",
+        "pass_at_1",
+        "final",
+        against="zero_countdown",
+        at_most=0.0,
+    ),
+    Comparison(
+        "who believes its yes is lied to",
+        "zero_trusts_itself",
+        "pass_at_1",
+        "final",
+        against="zero_countdown",
+        at_most=-0.10,
+    ),
     Comparison(
         "four numbers improve too", "zero_countdown", "also.four_numbers.pass_at_1", at_least=0.05
     ),

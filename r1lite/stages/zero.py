@@ -13,8 +13,7 @@ from ..evaluate import Report, grade
 from ..learn import Result, train
 from ..policy import Policy, load_policy, sample_groups
 from ..records import Group, Problem, UserError
-from ..rewards import is_right
-from ..rewards.rules import Reward
+from ..rewards import Reward, is_right
 from ..runlog import append_jsonl, describe_run, read_json, read_jsonl, truncate_jsonl, write_json
 from ..world import clusters, make_problems
 from .search import search_figures

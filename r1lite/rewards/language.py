@@ -1,0 +1,122 @@
+"""How much of an answer's thinking is in the language of the question (arXiv 2501.12948, eq. 7).
+
+The paper divides words of the target language by words, and says neither what a word is nor how
+its language is found. Here, where the scripts of two languages differ, the script decides; where
+they do not, a detector reads whole sentences, as no detector can tell the language of one word.
+
+What is a word: two or more letters in a row (single ones are variables and names). Scripts that
+put no space between words are counted two letters a word, which is about their average. Words of
+no language: tags, numbers, signs, formulas between dollars or LaTeX brackets, LaTeX commands, code
+between backticks, addresses; and of the tiny world's signs, vs and return.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+import regex
+
+from ..prompt import split_answer
+from ..records import Problem, UserError
+from ..world.common import LANGUAGES
+
+# Languages by the script that they are told by; Japanese and Chinese share Han, which says only
+# that a word may be either.
+SCRIPTS = {
+    "Latin": "en fr de es it pt nl pl sv tr vi id",
+    "Cyrillic": "ru uk bg sr",
+    "Arabic": "ar fa ur",
+    "Devanagari": "hi mr ne",
+    "Hangul": "ko",
+    "Hiragana": "ja",
+    "Katakana": "ja",
+    "Han": "zh ja",
+    "Greek": "el",
+    "Hebrew": "he",
+    "Thai": "th",
+}
+_UNSPACED = ("Han", "Hiragana", "Katakana", "Thai")
+_WORDS = {name: regex.compile(rf"[\p{{{name}}}\p{{Mn}}\p{{Mc}}]+") for name in SCRIPTS}
+_NO_WORDS = re.compile(
+    r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]+|</?\w+>"
+    # written alike in answers of both languages of the tiny world, as = is: counted as English,
+    # they would make every Chinese search look mixed, and the longer the search the more so
+    r"|https?://\S+|\b(?:vs|return)\b",
+    re.DOTALL,
+)
+_SENTENCE = re.compile(r"[.!?;:,\n]+")
+LEAST_WORDS = 4  # a shorter sentence tells no detector anything, and counts as the one before it
+
+
+def _n_words(text: str, script: str) -> int:
+    runs = _WORDS[script].findall(text)
+    if script in _UNSPACED:
+        return sum(max(len(run) // 2, 1) for run in runs)
+    return sum(len(run) > 1 for run in runs)
+
+
+def language_consistency(
+    text: str, language: str, among: Sequence[str] = LANGUAGES
+) -> float | None:
+    """Share of words in a language among all words: 0 to 1, or None if there is no word at all.
+
+    language  of the question, e.g. "en"
+    among     languages that the text may be in. If one shares its script with `language`,
+              sentences of LEAST_WORDS words or more are given to the likelier; else no word of
+              that script is doubted.
+
+    >>> language_consistency("try 3 + 4 = 7 vs 8 , 等 , wait", "en")
+    0.6666666666666666
+    >>> language_consistency("on élève les deux côtés . so we now find x", "fr", ("en", "fr"))
+    0.5555555555555556
+    """
+    own = [script for script, spoken in SCRIPTS.items() if language in spoken.split()]
+    if not own:
+        raise UserError(
+            f"language {language!r} is unknown: it must be one of "
+            f"{', '.join(sorted(set(' '.join(SCRIPTS.values()).split())))}. Choose one of those, "
+            "or add it to r1lite.rewards.language.SCRIPTS."
+        )
+    text = _NO_WORDS.sub(" ", text)
+    total = sum(_n_words(text, script) for script in SCRIPTS)
+    rivals = [other for other in among if other != language and _share_a_script(other, own)]
+    if not rivals:
+        spoken = sum(_n_words(text, script) for script in own)
+    else:
+        spoken, found = 0, language
+        for sentence in _SENTENCE.split(text):
+            n_words = sum(_n_words(sentence, script) for script in own)
+            if n_words >= LEAST_WORDS:
+                found = _detector((language, *rivals)).classify(sentence)[0]
+            spoken += n_words * (found == language)
+    return spoken / total if total else None
+
+
+def _share_a_script(language: str, scripts: Sequence[str]) -> bool:
+    return any(language in SCRIPTS[script].split() for script in scripts)
+
+
+@cache
+def _detector(languages: tuple[str, ...]):
+    from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier
+
+    found = LanguageIdentifier.from_modelpath(MODEL_DIR / MODEL_FILE)
+    found.set_languages(list(languages))
+    return found
+
+
+def language_reward(
+    prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
+) -> list[float | None]:
+    """language_consistency of the think block, in each question's language: 0 to 1.
+
+    0.0 for an answer outside the format, which has no such block; None for a thought without a
+    word. The paper adds it to the final reward from R1's first RL stage on.
+    """
+    thoughts = [split_answer(text).think for text in completions]
+    return [
+        0.0 if thought is None else language_consistency(thought, p.language)
+        for p, thought in zip(problem, thoughts, strict=True)
+    ]
