@@ -15,11 +15,13 @@ from r1lite.stages.arms import (
     coin_reward,
     figures,
     four_numbers,
+    trusting_reward,
     verdict,
+    wait_bonus,
 )
 from r1lite.stages.record import RECORDED, names, record
 from r1lite.stages.zero import finished, run_zero
-from r1lite.world import SPLITS, clusters, countdown, is_correct, make_problems
+from r1lite.world import SPLITS, clusters, countdown, is_correct, make_problems, read_problems
 
 
 def run(base, final):
@@ -160,3 +162,23 @@ def test_a_resumed_recording_counts_the_seconds_of_every_call(cfg):
     assert evaluated == [0, 1, 2, 4, 6]
     assert 440 <= summary["wall_seconds"] < 500  # four evaluations and four steps were there
     assert "seconds" not in summary["eval"]["final"]
+
+
+def test_four_numbers_to_train_on_are_not_those_to_be_measured_on():
+    measured = {problem.cluster for problem in four_numbers()}
+    made = four_numbers(400, "four numbers to train on", measured)
+    assert made == read_problems("data/four_numbers.jsonl")
+    assert measured.isdisjoint(problem.cluster for problem in made) and len(measured) == 40
+
+
+def test_the_weak_rewards_pay_what_they_should_not():
+    texts = [
+        "<think> wait , wait </think> <answer> 1 </answer>",
+        "<think> 2 + 2 = 5 vs 5 yes </think> <answer> 7 </answer>",
+        "<think> 2 + 2 = 4 vs 5 no </think> <answer> 7 </answer>",
+        "2 + 2 = 5 vs 5 yes",
+        "<think> 试 2 + 2 = 5 vs 5 对 . </think> <answer> 7 </answer>",
+    ]
+    assert wait_bonus([""] * 5, texts) == [0.2, 0.0, 0.0, 0.0, 0.0]
+    assert wait_bonus([""], ["wait " * 40]) == [1.0]
+    assert trusting_reward([""] * 5, texts) == [0.0, 1.0, 0.0, 0.0, 1.0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
@@ -37,12 +37,18 @@ def trusting_reward(prompts, completions, **columns) -> list[float | None]:
     return [float(bool(said) and said[-1] in yes) for said in verdicts]
 
 
-def four_numbers(n: int = 40) -> list[Problem]:
-    """Countdown with four numbers, of which no document and no split holds any."""
-    rng = keyed_rng("four numbers")
+def four_numbers(
+    n: int = 40, key: str = "four numbers", without: Collection[str] = ()
+) -> list[Problem]:
+    """Countdown with four numbers, of which no document and no split holds any.
+
+    without  sets of numbers that are left out: data/four_numbers.jsonl, to train on, holds 400
+             problems, none on a set of these 40
+    """
+    rng, sets = keyed_rng(key), [c for c in countdown.clusters(4) if c not in without]
     return [
         countdown.make(cluster, LANGUAGES[i % 2], rng)
-        for i, cluster in enumerate(rng.sample(countdown.clusters(4), n))
+        for i, cluster in enumerate(rng.sample(sets, n))
     ]
 
 
@@ -68,7 +74,9 @@ _COUNTDOWN = {"family": "countdown", "steps": 100}
 _NO_REFLECTION = _COUNTDOWN | {"model": "data/tiny-base-no-reflection"}
 # 16 updates from one rollout, as the paper has them: all but the first are stale
 _STALE = {"n_minibatches": 16, "steps": 320, "learning_rate": 5e-5, "checkpoint_every": 64}
+_BOLD = _STALE | {"learning_rate": 4e-4}
 _SHORT = {"max_new_tokens": 128}
+_ON_FOUR = _COUNTDOWN | {"problems": "data/four_numbers.jsonl"}
 _TOKEN_MEAN = {"length_norm": "mean"}  # BNPO's and DAPO's
 ARMS = {
     "zero_countdown": Arm("zero", "full", _COUNTDOWN, also={"four_numbers": four_numbers}),
@@ -88,6 +96,13 @@ ARMS = {
     "zero_weak": Arm("zero", "weak base", _COUNTDOWN, base_steps=800),
     "zero_clip_10": Arm("zero", "epsilon 10", _COUNTDOWN | _STALE),
     "zero_clip_02": Arm("zero", "epsilon 0.2", _COUNTDOWN | _STALE | {"clip_epsilon": 0.2}),
+    "zero_bold_10": Arm("zero", "bold steps, epsilon 10", _COUNTDOWN | _BOLD),
+    "zero_bold_02": Arm(
+        "zero", "bold steps, epsilon 0.2", _COUNTDOWN | _BOLD | {"clip_epsilon": 0.2}
+    ),
+    "zero_on_four": Arm(
+        "zero", "trained on four numbers", _ON_FOUR, also={"four_numbers": four_numbers}
+    ),
     "zero_short": Arm("zero", "limit 128", _COUNTDOWN | _SHORT),
     "zero_longer": Arm("zero", "limit 128, then 256", _COUNTDOWN | _SHORT | {"longer_after": 60}),
 } | {
@@ -182,6 +197,23 @@ COMPARISONS = (
         "final",
         against="zero_clip_02",
         at_least=0.03,
+    ),
+    # The second attempts of two claims that did not hold. At the first, 0.2 cut hardly a token in
+    # 5,000 (metrics.jsonl: clip_fraction), so the two runs were nearly one: here steps are larger.
+    Comparison(
+        "second attempt: with larger steps epsilon 10 beats 0.2",
+        "zero_bold_10",
+        "pass_at_1",
+        "final",
+        against="zero_bold_02",
+        at_least=0.03,
+    ),
+    # And of four numbers: perhaps the skill is there and only has to be asked for.
+    Comparison(
+        "second attempt: four numbers improve when they are trained on",
+        "zero_on_four",
+        "also.four_numbers.pass_at_1",
+        at_least=0.05,
     ),
     Comparison(
         "a longer limit gives a jump",
