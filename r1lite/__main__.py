@@ -80,7 +80,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from .lab import bench, growth
+    from .lab import bench, bench_rewards, growth
 
     changes = {"steps": args.steps, "device": args.device}
     cfg = bench.bench_config(**changes | ({"model": args.model} if args.model else {}))
@@ -88,6 +88,11 @@ def _bench(args: argparse.Namespace) -> None:
         from importlib.metadata import version
 
         from .lab.bench_trl import against_trl, seconds_to
+    if args.what == "rewards":
+        found = bench_rewards.bench_rewards(rounds=args.rounds)
+        bench.keep("rewards", found, cfg)
+        print(bench_rewards.table(found))
+        return
     if args.growth:
         found = growth.growth()
         growth.growth_figure(found, bench.RESULT.with_name("bench_growth.png"))
@@ -159,11 +164,16 @@ def parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(do=_evaluate)
 
     bench = verbs.add_parser("bench", help="time a step: its parts, its floor, other trainers")
+    bench.add_argument(
+        "what", nargs="?", choices=["step", "rewards"], default="step", help="step if not given"
+    )
     bench.add_argument("--model", default="", help="a folder; the shipped base if not given")
     bench.add_argument("--device", default="cpu", help="cpu, cuda or auto")
     bench.add_argument("--steps", type=int, default=6, help="timed steps; the first is left out")
     bench.add_argument("--against", choices=["trl", "generate"], help="the same work there")
-    bench.add_argument("--rounds", type=int, default=5, help="interleaved rounds of --against")
+    bench.add_argument(
+        "--rounds", type=int, default=5, help="of rewards and of --against, interleaved"
+    )
     bench.add_argument("--ladder", action="store_true", help="switch each saving off in turn")
     bench.add_argument("--growth", action="store_true", help="cost against size, with a figure")
     bench.add_argument("--to", type=float, default=0.0, help="seconds to this pass@1, and TRL's")

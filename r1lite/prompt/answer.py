@@ -38,7 +38,12 @@ def split_answer(text: str) -> Answer:
     if not match:
         return Answer(None, None)
     think, final = match[1].strip(), match[2].strip()
-    return Answer(think, final) if think and final else Answer(None, None)
+    return Answer(think, final) if _says(think) and _says(final) else Answer(None, None)
+
+
+def _says(text: str) -> bool:
+    """Whether there is a sign to be seen; a zero-width one is not empty to Python."""
+    return any(sign.isprintable() and not sign.isspace() for sign in text)
 
 
 def last_answer(text: str) -> str:

@@ -38,7 +38,11 @@ SCRIPTS = {
     "Thai": "th",
 }
 _UNSPACED = ("Han", "Hiragana", "Katakana", "Thai")
-_WORDS = {name: regex.compile(rf"[\p{{{name}}}\p{{Mn}}\p{{Mc}}]+") for name in SCRIPTS}
+# letters of the script, and marks on them: a mark alone belongs to no script, or to all
+_WORDS = {
+    name: regex.compile(rf"(?V1)[\p{{L}}&&\p{{{name}}}][[\p{{L}}&&\p{{{name}}}]\p{{Mn}}\p{{Mc}}]*")
+    for name in SCRIPTS
+}
 _NO_WORDS = re.compile(
     r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]+|</?\w+>"
     # written alike in answers of both languages of the tiny world, as = is: counted as English,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import queue
 import re
-import selectors
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -27,14 +28,29 @@ START = 60.0
 LONGEST = 1000  # characters of an answer: a number that needs more is no answer
 N_WORKERS = 2
 _BOXED = re.compile(r"\\boxed\s*\{")
-_IN_DOLLARS = re.compile(r"\$\$?([^$]+)\$\$?")
-_PROSE = re.compile(r"(?:(?<![\\A-Za-z{])[A-Za-z]{2,}(?![A-Za-z(])[\s,:.]*)+")
+_BETWEEN = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+# words, but not the product ab of "ab - 5", nor the point of ".5"
+_PROSE = re.compile(
+    r"(?:(?<![\\{])(?:\b[^\W\d_]{2,}\b|[\u4e00-\u9fff]+)(?![-+*/^=<>(]|\s+[-+*/^=<>]\s)"
+    r"(?:[\s,:。]|\.(?!\d))*)+"
+)
+_UNIT = re.compile(
+    r"(?<=[\d})\]])[\s\\,]*\\(?:text|mathrm|mbox)\s*\{[^{}\d]*\}(?:\^\{?[23]\}?)?[\s.]*$"
+)
+# words that are no words around an answer: they make another number of it
+_CHANGES = re.compile(
+    r"(?<!\\)\b(?:not|minus|negative|half|(?:more|less|greater) than|at (?:least|most)|dozen"
+    r"|hundred|thousand|(?:m|b|tr)illion|sin|cos|tan|cot|ln|log|exp|sqrt|roots?|pi|mod|squared"
+    r"|cubed|factorial)\b(?!\()|[不非负半百千万亿]",
+    re.IGNORECASE,
+)
 
 
 def one_answer(text: str) -> str | None:
     """The one mathematical thing that a final answer says, or None: who says two has guessed twice.
 
-    What stands in \\boxed{}; else between dollars; else the text without the words around it.
+    What stands in \\boxed{}; else between dollars; else the text without the words around it, and
+    without a unit.
 
     >>> one_answer("so it is \\\\boxed{\\\\frac{1}{2}} ."), one_answer("the answer is 12 cm")
     ('\\\\frac{1}{2}', '12')
@@ -43,10 +59,13 @@ def one_answer(text: str) -> str | None:
     """
     starts = list(_BOXED.finditer(text))
     if starts:
-        return _inside(text, starts[0].end()) if len(starts) == 1 else None
-    between = _IN_DOLLARS.findall(text)
-    pieces = between or [part.strip(" \t\n.,:") for part in _PROSE.split(text)]
-    said = [piece.strip() for piece in pieces if re.search(r"\w", piece)]
+        inside = _inside(text, starts[0].end()) if len(starts) == 1 else None
+        return inside and _UNIT.sub("", inside)
+    if _CHANGES.search(text):
+        return None
+    between = [found[found.lastindex] for found in _BETWEEN.finditer(text)]
+    pieces = between or [part.strip().rstrip(".,:。") for part in _PROSE.split(_UNIT.sub("", text))]
+    said = [_UNIT.sub("", piece).strip() for piece in pieces if re.search(r"\w", piece)]
     return said[0] if len(said) == 1 else None
 
 
@@ -72,7 +91,8 @@ def maths_reward(
     def worth(p: Problem, text: str) -> float | None:
         final = split_answer(text).final
         answer = one_answer(final[:LONGEST]) if final and len(final) <= LONGEST else None
-        said = same_value(str(p.gold["answer"]), answer or "no answer")
+        gold = str(p.gold["answer"])
+        said = same_value(one_answer(gold) or gold, answer or "")
         return said if said is None else float(said)
 
     with ThreadPoolExecutor(N_WORKERS) as threads:
@@ -94,23 +114,26 @@ def same_value(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:
             )
             _ask(worker, "1", "1", START)
         return _ask(worker, gold, answer, seconds)
-    except (TimeoutError, OSError, ValueError):
+    except BaseException as error:  # also Ctrl-C: the next answer must not get this one's verdict
         if worker is not None:
             worker.kill()
             worker.communicate()
-        return None
+        if isinstance(error, (TimeoutError, OSError, ValueError)):
+            return None
+        raise
     finally:
         free.put(worker)
 
 
 def _ask(worker: subprocess.Popen, gold: str, answer: str, seconds: float) -> bool | None:
-    worker.stdin.write(json.dumps([gold, answer]) + "\n")
-    worker.stdin.flush()
-    with selectors.DefaultSelector() as ready:
-        ready.register(worker.stdout, selectors.EVENT_READ)
-        if not ready.select(seconds):
-            raise TimeoutError
-    return json.loads(worker.stdout.readline())  # of a worker that died: "", a ValueError
+    end = threading.Timer(seconds, worker.kill)
+    end.start()
+    try:
+        worker.stdin.write(json.dumps([gold, answer]) + "\n")
+        worker.stdin.flush()
+        return json.loads(worker.stdout.readline())  # of a worker that was killed: "", a ValueError
+    finally:
+        end.cancel()
 
 
 @cache
@@ -126,4 +149,6 @@ def _workers() -> queue.Queue[subprocess.Popen | None]:
                 worker.communicate()
 
     atexit.register(end)
+    if hasattr(os, "register_at_fork"):  # a forked child starts its own; Windows does not fork
+        os.register_at_fork(after_in_child=_workers.cache_clear)
     return free

@@ -8,34 +8,69 @@ a thread cannot, and the time limits of math-verify are signals, which a thread 
 import contextlib
 import json
 import logging
-import resource
+import signal
 import sys
 
 MEMORY = 2 * 2**30  # bytes of address space
+LIFE = 120  # seconds for one answer: whoever asked has long gone
 
 logging.disable(logging.CRITICAL)
-from math_verify import parse, verify  # noqa: E402
+from latex2sympy2_extended import NormalizationConfig  # noqa: E402
+from latex2sympy2_extended.latex2sympy2 import PSParser  # noqa: E402
+from math_verify import LatexExtractionConfig, parse, verify  # noqa: E402
+
+# units stay: without them "3t" would be 3
+LATEX = [
+    LatexExtractionConfig(
+        normalization_config=NormalizationConfig(nits=True, malformed_operators=True)
+    )
+]
+_math = PSParser.math
+
+
+def _whole(parser):
+    """The grammar stops where it understands no more: of "7 | 5" it would read 7."""
+    found = _math(parser)
+    if parser.getCurrentToken().text != "<EOF>":
+        raise ValueError("the text goes on")
+    return found
+
+
+PSParser.math = _whole
+
+
+def read(text):
+    """What the whole text means, in a list; empty if it means nothing.
+
+    Left to itself, math-verify would look on for any number in it: of "7 ? 5" it would read 5.
+    """
+    text = " ".join(text.replace("\\$", "").strip(" $").split())
+    once = {"fallback_mode": "no_fallback", "extraction_mode": "first_match"}
+    return [] if "$" in text else parse(f"${text}$", LATEX, parsing_timeout=None, **once)
 
 
 def grade(gold, answer):
     """Whether two texts mean the same; None where the gold means nothing."""
-    # plain golds come without dollars, and "(1, 2)" is read between dollars only
-    wants = parse(f"${gold}$", parsing_timeout=None) or parse(gold, parsing_timeout=None)
+    wants, found = read(gold), read(answer)
     if not wants:
         return None
-    found = parse(f"${answer}$", parsing_timeout=None) or parse(answer, parsing_timeout=None)
     # the order counts: x = 3 answers "3", and for "1 < x < 2" an interval will do, not the reverse
     return bool(found) and verify(wants, found, timeout_seconds=None, raise_on_error=True)
 
 
 def main():
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # Windows has none, and no alarm either
+
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    alarm = getattr(signal, "alarm", int)
     for line in sys.stdin:
+        alarm(LIFE)
         try:
             said = grade(*json.loads(line))
         except (Exception, RecursionError):
             said = None
+        alarm(0)
         print(json.dumps(said), flush=True)
 
 

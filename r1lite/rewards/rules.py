@@ -79,11 +79,13 @@ def score(
     """
     functions = {**RULES, **(rewards or {})}
     weights = dict.fromkeys(rewards or {}, 1.0) | dict(weights)
-    texts = [rollout.text for group in groups for rollout in group.rollouts]
+    answers = [rollout for group in groups for rollout in group.rollouts]
+    texts = [answer.text for answer in answers]
     problems = [group.problem for group in groups for _ in group.rollouts]
     columns = {
         "prompts": [problem.question for problem in problems],
         "completions": texts,
+        "completion_ids": [list(answer.token_ids) for answer in answers],
         "problem": problems,
     }
     values = call_rewards({name: functions[name] for name in weights}, columns)

@@ -1,0 +1,60 @@
+"""How many answers a second does each reward read here? Of maths, a dozen again and again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+from ..records import Problem
+from ..rewards import accuracy_reward, format_reward, language_reward, maths_reward
+from ..runlog import read_jsonl
+from ..stages.documents import document
+from ..stages.zero import held_out
+from ..world import FAMILIES
+
+RECORDED = Path("data/recorded")
+PAIRS = (
+    ("12", "12"), ("12", r"so it is \boxed{12} ."), ("12", "13"), ("1/2", "0.5"),
+    (r"\frac{3}{4}", r"\boxed{\frac{6}{8}}"), ("(1, 2]", "(1, 2)"), (r"\{1, 2\}", r"\{2, 1\}"),
+    ("x = 3", "3"), ("1 < x < 2", "(1, 2)"), (r"\sqrt{8}", r"2 \sqrt{2}"),
+    ("x^2 + 2x + 1", "(x + 1)^2"), ("1000", "1 or 1,000"),
+)  # fmt: skip
+
+
+def answers(family: str, n: int = 400) -> list[tuple[Problem, str]]:
+    """Recorded answers with their problems; without recordings, texts that the base reads."""
+    problems = {p.problem_id: p for p in held_out(family, 80)}
+    rows = [r for path in sorted(RECORDED.glob("*/samples.jsonl")) for r in read_jsonl(path)]
+    known = [r for r in rows if r["problem_id"] in problems]
+    if known:
+        return [(problems[r["problem_id"]], r["answer"]) for r in known[:: len(known) // n + 1]]
+    texts = [document(0, i).split(" Assistant : ")[-1] for i in range(n)]
+    return [(p, text) for text, p in zip(texts, list(problems.values()) * n)]
+
+
+def bench_rewards(rounds: int = 5) -> dict[str, float]:
+    """Reward -> answers per second, the median over rounds; the first round warms up."""
+    read = {family: answers(family) for family in FAMILIES}
+    golds = [Problem("p", "maths", "c", "en", "q", {"answer": gold}) for gold, _ in PAIRS]
+    texts = [f"<think> a </think> <answer> {text} </answer>" for _, text in PAIRS]
+    work = {"format": (format_reward, read["countdown"])}
+    work |= {f"accuracy, {family}": (accuracy_reward, rows) for family, rows in read.items()}
+    work["language"] = (language_reward, read["countdown"])
+    work["maths"] = (maths_reward, list(zip(golds, texts)) * 20)
+    found: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds + 1):
+        for name, (reward, rows) in work.items():
+            problems, texts = map(list, zip(*rows))
+            begun = time.perf_counter()
+            reward([p.question for p in problems], texts, problem=problems)
+            found[name].append(len(rows) / (time.perf_counter() - begun))
+    return {name: median(rates[1:]) for name, rates in found.items()}
+
+
+def table(found: Mapping[str, float]) -> str:
+    """Markdown: answers per second, and what a rollout of 256 answers costs."""
+    lines = ["| reward | answers a second | 256 answers |", "|---|---|---|"]
+    lines += [f"| {name} | {n:,.0f} | {256e3 / n:,.1f} ms |" for name, n in found.items()]
+    return "\n".join(lines)
