@@ -1,9 +1,12 @@
-"""What is recorded, and what each comparison was meant to show: written down before its run."""
+"""What is recorded, and what each comparison was meant to show: data/arms.json, written before the
+runs, holds both; here is what it names."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -13,6 +16,8 @@ from ..records import Problem
 from ..rewards import Reward
 from ..world import countdown, keyed_rng
 from ..world.common import LANGUAGES, MARKERS, fraction
+
+CLAIMS = Path(__file__).resolve().parents[2] / "data/arms.json"
 
 
 def coin_reward(prompts, completions, *, problem, **columns) -> list[float | None]:
@@ -64,51 +69,10 @@ class Arm:
     stage: str
     arm: str
     changes: dict[str, Any] = field(default_factory=dict)
-    rewards: Mapping[str, Reward] | None = None
+    rewards: Mapping[str, Reward] = field(default_factory=dict)
     also: Mapping[str, Callable[[], list[Problem]]] = field(default_factory=dict)
     base_steps: int = 0
     seeds: tuple[int, ...] = (0, 1, 2)
-
-
-_COUNTDOWN = {"family": "countdown", "steps": 100}
-_NO_REFLECTION = _COUNTDOWN | {"model": "data/tiny-base-no-reflection"}
-# 16 updates from one rollout, as the paper has them: all but the first are stale
-_STALE = {"n_minibatches": 16, "steps": 320, "learning_rate": 5e-5, "checkpoint_every": 64}
-_BOLD = _STALE | {"learning_rate": 4e-4}
-_SHORT = {"max_new_tokens": 128}
-_ON_FOUR = _COUNTDOWN | {"problems": "data/four_numbers.jsonl"}
-_TOKEN_MEAN = {"length_norm": "mean"}  # BNPO's and DAPO's
-ARMS = {
-    "zero_countdown": Arm("zero", "full", _COUNTDOWN, also={"four_numbers": four_numbers}),
-    "zero_token_mean": Arm("zero", "every token counts alike", _COUNTDOWN | _TOKEN_MEAN),
-    "zero_random": Arm(
-        "zero",
-        "random reward",
-        _COUNTDOWN | {"format_weight": 0.0},
-        rewards={"accuracy": coin_reward, "format": coin_reward},
-    ),
-    "zero_format": Arm("zero", "format only", _COUNTDOWN | {"accuracy_weight": 0.0}),
-    "zero_pays_words": Arm("zero", "a bonus on wait", _COUNTDOWN, rewards={"bonus": wait_bonus}),
-    "zero_trusts_itself": Arm(
-        "zero", "its own yes is believed", _COUNTDOWN, rewards={"accuracy": trusting_reward}
-    ),
-    "zero_no_reflection": Arm("zero", "no-reflection base", _NO_REFLECTION),
-    "zero_weak": Arm("zero", "weak base", _COUNTDOWN, base_steps=800),
-    "zero_clip_10": Arm("zero", "epsilon 10", _COUNTDOWN | _STALE),
-    "zero_clip_02": Arm("zero", "epsilon 0.2", _COUNTDOWN | _STALE | {"clip_epsilon": 0.2}),
-    "zero_bold_10": Arm("zero", "bold steps, epsilon 10", _COUNTDOWN | _BOLD),
-    "zero_bold_02": Arm(
-        "zero", "bold steps, epsilon 0.2", _COUNTDOWN | _BOLD | {"clip_epsilon": 0.2}
-    ),
-    "zero_on_four": Arm(
-        "zero", "trained on four numbers", _ON_FOUR, also={"four_numbers": four_numbers}
-    ),
-    "zero_short": Arm("zero", "limit 128", _COUNTDOWN | _SHORT),
-    "zero_longer": Arm("zero", "limit 128, then 256", _COUNTDOWN | _SHORT | {"longer_after": 60}),
-} | {
-    f"zero_{family}": Arm("zero", family, {"family": family, "steps": 60})
-    for family in ("programs", "science", "logic", "chat")
-}
 
 
 @dataclass(frozen=True)
@@ -120,6 +84,7 @@ class Comparison:
               the arm `against`
     over      the seeds' "mean", "least" or "most" is what has to be
     at_least, at_most   this much
+    why       of a second attempt: what the first one suggested
     """
 
     claim: str
@@ -130,104 +95,22 @@ class Comparison:
     over: str = "mean"
     at_least: float | None = None
     at_most: float | None = None
+    why: str = ""
 
 
-COMPARISONS = (
-    Comparison("R1-Zero reaches 0.75", "zero_countdown", "pass_at_1", "final", at_least=0.75),
-    Comparison("it keeps the format", "zero_countdown", "format", "final", at_least=0.97),
-    Comparison("answers get longer", "zero_countdown", "mean_tokens", over="least", at_least=1),
-    Comparison(
-        "wrong answers get longer, also without 1/|o|",
-        "zero_token_mean",
-        "mean_tokens_wrong",
-        over="least",
-        at_least=1,
-    ),
-    Comparison("it gains more than tags", "zero_countdown", "pass_at_1_lenient", at_least=0.30),
-    Comparison("a coin teaches nothing", "zero_random", "pass_at_1", at_most=0.05),
-    Comparison("nor does the format alone", "zero_format", "pass_at_1_lenient", at_most=0.05),
-    Comparison("what is paid is said", "zero_pays_words", "reflection_per_answer", at_least=2),
-    Comparison(
-        "and helps no answer",
-        "zero_pays_words",
-        "pass_at_1",
-        "final",
-        against="zero_countdown",
-        at_most=0.0,
-    ),
-    Comparison(
-        "who believes its yes is lied to",
-        "zero_trusts_itself",
-        "pass_at_1",
-        "final",
-        against="zero_countdown",
-        at_most=-0.10,
-    ),
-    Comparison(
-        "four numbers improve too", "zero_countdown", "also.four_numbers.pass_at_1", at_least=0.05
-    ),
-    Comparison(
-        "RL makes no word of reflection that was never read",
-        "zero_no_reflection",
-        "reflection_per_answer",
-        "final",
-        over="most",
-        at_most=0.0,
-    ),
-    Comparison(
-        "without the words it tries again all the same",
-        "zero_no_reflection",
-        "second_attempts",
-        over="least",
-        at_least=0.5,
-    ),
-    Comparison(
-        "without the words it is hardly worse",
-        "zero_no_reflection",
-        "pass_at_1",
-        "final",
-        against="zero_countdown",
-        at_least=-0.05,
-    ),
-    Comparison("a weak base gains little", "zero_weak", "pass_at_1", at_most=0.20),
-    Comparison(
-        "with stale mini-batches epsilon 10 beats 0.2",
-        "zero_clip_10",
-        "pass_at_1",
-        "final",
-        against="zero_clip_02",
-        at_least=0.03,
-    ),
-    # The second attempts of two claims that did not hold. At the first, 0.2 cut hardly a token in
-    # 5,000 (metrics.jsonl: clip_fraction), so the two runs were nearly one: here steps are larger.
-    Comparison(
-        "second attempt: with larger steps epsilon 10 beats 0.2",
-        "zero_bold_10",
-        "pass_at_1",
-        "final",
-        against="zero_bold_02",
-        at_least=0.03,
-    ),
-    # And of four numbers: perhaps the skill is there and only has to be asked for.
-    Comparison(
-        "second attempt: four numbers improve when they are trained on",
-        "zero_on_four",
-        "also.four_numbers.pass_at_1",
-        at_least=0.05,
-    ),
-    Comparison(
-        "a longer limit gives a jump",
-        "zero_longer",
-        "pass_at_1",
-        "final",
-        against="zero_short",
-        at_least=0.05,
-    ),
-    *(
-        Comparison(f"R1-Zero works on {family}", f"zero_{family}", "pass_at_1", at_least=0.10)
-        for family in ("programs", "science", "logic", "chat")
-    ),
-)
+_REWARDS = {"coin": coin_reward, "wait_bonus": wait_bonus, "trusting": trusting_reward}
+_ALSO = {"four_numbers": four_numbers}
+
+
+def _arm(row: dict[str, Any]) -> Arm:
+    named = {"rewards": {part: _REWARDS[name] for part, name in row.get("rewards", {}).items()}}
+    named["also"] = {name: _ALSO[name] for name in row.get("also", ())}
+    return Arm("zero", **row | named)
+
+
+_WRITTEN = json.loads(CLAIMS.read_text(encoding="utf-8"))
+ARMS = {name: _arm(row) for name, row in _WRITTEN["arms"].items()}
+COMPARISONS = tuple(Comparison(**row) for row in _WRITTEN["comparisons"])
 
 
 def _value(evaluation: Any, metric: str) -> float:
