@@ -218,8 +218,8 @@ def recorded(prefix: str) -> list[dict[str, Any]]:
     runs = load_recorded(prefix)
     if not runs:
         print(
-            f"no finished run {prefix}* in data/recorded: `make record` makes the recorded runs, in "
-            "three to four hours. Everything else in this notebook works without them."
+            f"no finished run {prefix}* in data/recorded: `make record` makes the recorded runs "
+            "in three to four hours. Everything else in this notebook works without them."
         )
     return runs
 
