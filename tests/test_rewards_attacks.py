@@ -4,6 +4,7 @@ import ast
 import json
 import random
 import re
+import unicodedata
 import time
 from collections import Counter
 from fractions import Fraction
@@ -102,7 +103,10 @@ def judged_final(text: str) -> str | None:
     between = [part.strip() for part in re.split(pattern, text)]
     if tuple(re.findall(pattern, text)) != TAGS or between[0] or between[2] or between[4]:
         return None
-    return between[3] if between[1] and between[3] else None
+    for block in (between[1], between[3]):  # a sign without a width says nothing
+        if all(unicodedata.category(sign)[0] in "CZ" for sign in block):
+            return None
+    return between[3]
 
 
 def exact(node: ast.AST, numbers: list[int]) -> Fraction:
