@@ -4,8 +4,8 @@ import ast
 import json
 import random
 import re
-import unicodedata
 import time
+import unicodedata
 from collections import Counter
 from fractions import Fraction
 from functools import partial
