@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from run_notebooks import clean, execute
 
-from r1lite.lab.notebook import clean, execute
 from r1lite.records import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

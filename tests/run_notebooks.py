@@ -1,6 +1,6 @@
 """Run a notebook in order, clean it, write it back: how the committed ones are made.
 
-python -m r1lite.lab.notebook notebooks/05_r1_zero.ipynb
+python tests/run_notebooks.py notebooks/05_r1_zero.ipynb
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..records import UserError
-from ..runlog import atomic_path
+from r1lite.records import UserError
+from r1lite.runlog import atomic_path
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CELL_TIMEOUT = 600  # seconds
@@ -142,7 +142,7 @@ def execute(path: Path | str) -> float:
 
 def main(paths: list[str]) -> None:
     if not paths:
-        raise SystemExit("usage: python -m r1lite.lab.notebook notebooks/00_start_here.ipynb ...")
+        raise SystemExit("usage: python tests/run_notebooks.py notebooks/00_start_here.ipynb ...")
     for path in paths:
         try:
             print(f"{path}: {execute(path):.0f} s", flush=True)
