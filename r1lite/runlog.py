@@ -137,7 +137,6 @@ def describe_run(**facts: Any) -> dict[str, Any]:
     else:
         hardware = f"{_processor()}, {torch.get_num_threads()} thread(s)"
     return {
-        **facts,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -145,7 +144,7 @@ def describe_run(**facts: Any) -> dict[str, Any]:
         },
         "hardware": hardware,
         "command": " ".join(["python -m r1lite", *sys.argv[1:]]),
-    }
+    } | facts
 
 
 def _processor() -> str:

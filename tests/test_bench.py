@@ -126,6 +126,8 @@ def test_the_ladder_has_a_rung_for_every_saving(small):
     found = bench.ladder(small.change(steps=2), rounds=1)
     assert list(found) == ["all on", *bench.SAVINGS]
     assert found["all on"]["saves_s"] == 0.0
+    rungs = [found[name]["step_s"] for name in ("block_cache", "written_out")]
+    assert found["block_cache"]["saves_s"] == pytest.approx(rungs[0] - rungs[1])
     assert all(rung["step_s"] > 0 for rung in found.values())
 
 
@@ -175,7 +177,10 @@ def test_the_readme_is_made_from_the_file(tmp_path, monkeypatch, small):
         "block_cache": {"step_s": 1.5, "saves_s": 0.5},
     }
     bench.keep("ladder", rungs, small, path)
-    assert set(json.loads(path.read_text())) == {"step", "trl", "to", "ladder"}
+    tried = {"magic": {"with_s": 1.25, "without_s": 1.2, "first_s": 30.0}}
+    bench.keep("tried", tried, small, path, command="python tests/tried.py")
+    assert set(json.loads(path.read_text())) == {"step", "trl", "to", "ladder", "tried"}
+    assert json.loads(path.read_text())["tried"]["command"] == "python tests/tried.py"
     assert facts["config"] == json.loads(path.read_text())["trl"]["config"]
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- bench:start -->\nold\n<!-- bench:end -->\nb\n")
@@ -191,6 +196,7 @@ def test_the_readme_is_made_from_the_file(tmp_path, monkeypatch, small):
         "TRL, tuned 360 s (180 to inf)",
         "4 seeds",
         "1.50 | +0.50",
+        "magic (1.25 s instead of 1.20, 30.0 s the first time)",
     ):
         assert shown in text
 

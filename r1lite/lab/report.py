@@ -183,6 +183,8 @@ def redraw_bench() -> None:
         blocks.append(_times_to(found["to"]["figures"]))
     if "ladder" in found:
         blocks.append(_ladder(found["ladder"]["figures"]))
+    if "tried" in found:
+        blocks.append(_tried(found["tried"]["figures"]))
     if "growth" in found:
         picture = RESULT.with_name("bench_growth.png").as_posix()
         blocks.append(f"![cost as work grows]({picture})")
@@ -208,6 +210,16 @@ def _ladder(found: dict[str, dict[str, float]]) -> str:
         label = SAVINGS.get(name, name)
         lines.append(f"| {label} | {row['step_s']:.2f} | {row['saves_s']:+.2f} |")
     return "\n".join(lines)
+
+
+def _tried(found: dict[str, dict[str, float]]) -> str:
+    """A sentence: what was tried and left out."""
+    parts = [
+        f"{name} ({row['with_s']:.2f} s instead of {row['without_s']:.2f}, "
+        f"{row['first_s']:.1f} s the first time)"
+        for name, row in found.items()
+    ]
+    return f"Tried and left out (`python tests/tried.py`): {'; '.join(parts)}."
 
 
 def _replace(name: str, block: str) -> None:
