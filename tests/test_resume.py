@@ -112,11 +112,11 @@ def test_a_finished_run_called_again_stays_as_it_is(cfg, tmp_path):
     assert (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8") == rows
 
 
-@pytest.mark.parametrize("where", ["sample_groups", "update", "append_jsonl", "save_checkpoint"])
+@pytest.mark.parametrize("where", ["sample_parts", "update", "append_jsonl", "save_checkpoint"])
 def test_an_error_in_any_phase_loses_nothing(cfg, tmp_path, monkeypatch, where):
     broken = cfg.change(run_dir=str(tmp_path / "broken"), checkpoint_every=2)
     run(cfg)
-    module = rollout if where == "sample_groups" else grpo
+    module = rollout if where == "sample_parts" else grpo
     real, calls = getattr(module, where), []
 
     def fails_once(*args, **kwargs):

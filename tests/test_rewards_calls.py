@@ -264,3 +264,56 @@ def test_the_rules_themselves_go_through_the_same_call():
     columns = {"prompts": ["q"] * 2, "completions": texts, "problem": [group("a").problem] * 2}
     found = call_rewards({"accuracy": accuracy_reward, "format": format_reward}, columns)
     assert found == {"accuracy": [1.0, 0.0], "format": [1.0, 0.0]}
+
+
+def test_slow_rewards_run_beside_the_writing_of_the_next_part(mini, cfg, monkeypatch):
+    """The reward of the first part waits until the second is being written: else it waits alone."""
+    from r1lite.learn.rollout import draw_problems, rollout
+    from r1lite.policy import sample
+
+    problems, second, calls = draw_problems(cfg, 0), threading.Event(), []
+    real, plain = sample._decode, rollout(mini, problems, cfg, 1)
+
+    def decode(*args):
+        calls.append("write")
+        if calls.count("write") == 2:
+            second.set()
+        return real(*args)
+
+    def slow(prompts, completions, **columns):
+        calls.append("reward")
+        assert second.wait(timeout=20), "nothing is written while the reward is at work"
+        return [float(len(text)) for text in completions]
+
+    monkeypatch.setattr(sample, "_decode", decode)
+    monkeypatch.setattr(sample, "ROWS_AT_ONCE", cfg.n_answers)  # a part for each problem
+    groups = rollout(mini, problems, cfg, 1, {"accuracy": slow})
+    assert calls.count("write") == calls.count("reward") == len(problems) == 3
+    texts = [[answer.text for answer in group.rollouts] for group in groups]
+    assert texts == [[answer.text for answer in group.rollouts] for group in plain]
+    assert [g.parts["accuracy"] for g in groups] == [tuple(map(len, part)) for part in texts]
+
+
+def test_an_error_while_writing_does_not_wait_for_a_reward(mini, cfg, monkeypatch):
+    from r1lite.learn.rollout import draw_problems, rollout
+    from r1lite.policy import sample
+
+    released, real, calls = threading.Event(), sample._decode, []
+
+    def decode(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return real(*args)
+
+    def hangs(prompts, completions, **columns):
+        released.wait(timeout=60)
+        return [0.0] * len(completions)
+
+    monkeypatch.setattr(sample, "_decode", decode)
+    monkeypatch.setattr(sample, "ROWS_AT_ONCE", cfg.n_answers)
+    begun = time.monotonic()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        rollout(mini, draw_problems(cfg, 0), cfg, 1, {"accuracy": hangs})
+    assert time.monotonic() - begun < 30
+    released.set()

@@ -1,5 +1,7 @@
 """The language reward: whose words they are, and that nothing else is counted."""
 
+from functools import partial
+
 import pytest
 
 from r1lite.records import Problem, UserError
@@ -154,3 +156,14 @@ def test_the_length_of_a_thought_does_not_matter():
     for n in (1, 10, 1000):
         assert reward(f"<think> {'we try ' * n}</think> <answer> b </answer>") == 1.0
         assert reward(f"<think> {'we 我们 ' * n}</think> <answer> b </answer>") == 0.5
+
+
+def test_the_languages_of_a_reward_can_be_chosen():
+    thought = "alors on résout cette équation . then we check the result"
+    text = f"<think> {thought} </think> <answer> 1 </answer>"
+    problem = [Problem("p", "maths", "c", "fr", "q", {})]
+    reward = partial(language_reward, among=("fr", "en"))
+    (told,) = reward(prompts=["q"], completions=[text], problem=problem)
+    (doubted_by_nobody,) = language_reward(["q"], [text], problem=problem, among=("fr",))
+    assert told == language_consistency(thought, "fr", ("fr", "en")) == 0.5
+    assert doubted_by_nobody == 1.0

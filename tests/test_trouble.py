@@ -137,28 +137,28 @@ def test_truncating_a_log_keeps_whole_rows_up_to_a_step(tmp_path):
     ],
 )
 def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison, kind, said):
-    real_sample, real_score, at = rollout.sample, rollout.score, []
+    real_parts, real_score, at = rollout.sample_parts, rollout.score, []
 
-    def poisoned_sample(policy, problems, cfg, step):
-        at.append(step)
-        if step == 5 and poison == "weights":
+    def poisoned_parts(policy, *args):
+        at.append(args[-1][1])  # the step, of the key
+        if at[-1] == 5 and poison == "weights":
             with torch.no_grad():
                 next(policy.model.parameters()).fill_(float("nan"))
-        return real_sample(policy, problems, cfg, step)
+        return real_parts(policy, *args)
 
     def poisoned_score(groups, weights, rewards):
         if at[-1] == 5 and poison == "reward":
             weights, rewards = {"a": 1.0}, {"a": lambda **c: [math.nan] * len(c["completions"])}
         return real_score(groups, weights, rewards)
 
-    monkeypatch.setattr(rollout, "sample", poisoned_sample)
+    monkeypatch.setattr(rollout, "sample_parts", poisoned_parts)
     monkeypatch.setattr(rollout, "score", poisoned_score)
     with pytest.raises(kind, match=said) as caught:
         run(cfg)
     assert "\n" not in str(caught.value) and isinstance(caught.value, UserError)
     folder = Path(cfg.run_dir)
     assert [p.name for p in folder.glob("checkpoint-*")] == ["checkpoint-000003"]
-    monkeypatch.setattr(rollout, "sample", real_sample)
+    monkeypatch.setattr(rollout, "sample_parts", real_parts)
     monkeypatch.setattr(rollout, "score", real_score)
     assert [log.step for log in run(cfg).logs] == [4, 5, 6]
 
@@ -214,7 +214,7 @@ def test_a_real_run_warns_in_its_log_when_every_answer_is_cut_off(cfg, capfd):
 
 def test_a_sampler_of_other_weights_is_noticed(cfg, monkeypatch):
     """Rollouts from stale weights are the bug that a peer shipped for months."""
-    real = rollout.sample_groups
+    real = rollout.sample_parts
 
     def stale(policy, *args, **kwargs):
         kept = {k: v.clone() for k, v in policy.model.state_dict().items()}
@@ -222,13 +222,13 @@ def test_a_sampler_of_other_weights_is_noticed(cfg, monkeypatch):
         with torch.no_grad():
             for p in policy.model.parameters():
                 p.add_(0.05 * torch.randn_like(p))
-        groups = real(policy, *args, **kwargs)
+        parts = list(real(policy, *args, **kwargs))
         policy.model.load_state_dict(kept)
-        return groups
+        return parts
 
     healthy = run(cfg.change(run_dir=cfg.run_dir + "-healthy"))
     assert max(log.sampler_gap for log in healthy.logs) < 1e-4
-    monkeypatch.setattr(rollout, "sample_groups", stale)
+    monkeypatch.setattr(rollout, "sample_parts", stale)
     assert min(log.sampler_gap for log in run(cfg).logs) > 1e-2
     assert "other weights" in (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8")
 

@@ -195,14 +195,14 @@ def test_dynamic_sampling_draws_until_every_group_teaches(mini, monkeypatch):
 
     drawn = []
 
-    def sample(policy, problems, cfg, step):
+    def parts(policy, problems, *settings):
         drawn.append([p.problem_id for p in problems])
-        return [group([0, 0]) for _ in problems]
+        return [[group([0, 0]) for _ in problems]]
 
     def score(groups, weights, rewards):
         return [group([i % 2, 0]) for i in range(len(groups))]
 
-    monkeypatch.setattr(rollout, "sample", sample)
+    monkeypatch.setattr(rollout, "sample_parts", parts)
     monkeypatch.setattr(rollout, "score", score)
     cfg = preset("tiny", n_problems=4, n_answers=2, dynamic_sampling=True)
     taught, every = rollout.gather(mini, cfg, 1, (), None, Clock())

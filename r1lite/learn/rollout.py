@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ..config import RunConfig
 from ..policy.load import Policy
-from ..policy.sample import sample_groups
+from ..policy.sample import sample_parts
 from ..records import Group, Problem
 from ..rewards import Reward, overlong_penalty, score
 from ..world import keyed_rng, make_problem
@@ -34,15 +35,13 @@ def draw_problems(
 
 def sample(policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int) -> list[Group]:
     """A group of answers to each problem, not yet scored."""
-    return sample_groups(
-        policy,
-        problems,
-        n_answers=cfg.n_answers,
-        max_new_tokens=cfg.max_new_tokens,
-        temperature=cfg.temperature,
-        template=cfg.template,
-        seed=cfg.seed,
-        step=step,
+    return [group for part in _written(policy, problems, cfg, step) for group in part]
+
+
+def _written(policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int):
+    length, key = cfg.max_new_tokens, (cfg.seed, step)
+    return sample_parts(
+        policy, problems, cfg.n_answers, length, cfg.temperature, 1.0, cfg.template, key
     )
 
 
@@ -52,9 +51,24 @@ def rollout(
     cfg: RunConfig,
     step: int,
     rewards: Mapping[str, Reward] | None = None,
+    clock: Clock | None = None,
 ) -> list[Group]:
-    """Sample a group of answers to each problem and score them."""
-    return reward(sample(policy, problems, cfg, step), cfg, rewards)
+    """Sample a group of answers to each problem and score them.
+
+    A rollout that is written in parts is scored in parts, each beside the writing of the next, so
+    that a slow reward costs only what it takes longer than the model.
+    """
+    clock = clock or Clock()
+    beside = ThreadPoolExecutor(1)
+    try:
+        written = _written(policy, problems, cfg, step)
+        parts = [beside.submit(reward, part, cfg, rewards) for part in written]
+        clock.lap("rollout")
+        groups = [group for part in parts for group in part.result()]
+        clock.lap("reward")
+    finally:
+        beside.shutdown(wait=False, cancel_futures=True)  # an error waits for no reward
+    return groups
 
 
 def reward(
@@ -92,10 +106,7 @@ def gather(
     for attempt in range(ATTEMPTS if cfg.dynamic_sampling else 1):
         problems = draw_problems(cfg, index, pool, attempt)
         clock.lap("other")
-        groups = sample(policy, problems, cfg, step)
-        clock.lap("rollout")
-        every += reward(groups, cfg, rewards)
-        clock.lap("reward")
+        every += rollout(policy, problems, cfg, step, rewards, clock)
         teaching = [group for group in every if len(set(group.rewards)) > 1]
         if len(teaching) >= cfg.n_problems:
             break

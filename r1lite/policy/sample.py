@@ -7,7 +7,8 @@ numbers, so batch size, rows that finish early and resumption cannot change what
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -42,6 +43,23 @@ def sample_groups(
     step            part of the random key; use the step of the run, or 0 for an evaluation
     Raises UserError where prompt and answer would not fit the model's context.
     """
+    parts = sample_parts(
+        policy, problems, n_answers, max_new_tokens, temperature, top_p, template, (seed, step)
+    )
+    return [group for part in parts for group in part]
+
+
+def sample_parts(
+    policy: Policy,
+    problems: Sequence[Problem],
+    n_answers: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    template: str,
+    key: tuple[int, int],
+) -> Iterator[list[Group]]:
+    """The groups of sample_groups, some at a time, as they are written; key: (seed, step)."""
     prompts = [policy.encode(render(problem.question, template)) for problem in problems]
     for problem, prompt in zip(problems, prompts):
         if len(prompt) + max_new_tokens > policy.max_length:
@@ -51,7 +69,6 @@ def sample_groups(
                 f"{policy.max_length}. Lower max_new_tokens to at most "
                 f"{max(policy.max_length - len(prompt), 0)}, or shorten the question."
             )
-    groups: list[Group] = []
     at_once = max(1, ROWS_AT_ONCE // n_answers)
     was_training = policy.model.training
     policy.model.eval()
@@ -60,18 +77,18 @@ def sample_groups(
             part = slice(first, first + at_once)
             uniforms = np.stack(
                 [
-                    _uniforms((seed, step, problem.problem_id, answer), max_new_tokens)
+                    _uniforms((*key, problem.problem_id, answer), max_new_tokens)
                     for problem in problems[part]
                     for answer in range(n_answers)
                 ]
             )
-            written = _decode(policy, prompts[part], n_answers, uniforms, temperature, top_p)
-            for i, problem in enumerate(problems[part]):
-                rollouts = tuple(written[i * n_answers : (i + 1) * n_answers])
-                groups.append(Group(problem, tuple(prompts[first + i]), rollouts))
+            written = iter(_decode(policy, prompts[part], n_answers, uniforms, temperature, top_p))
+            yield [
+                Group(problem, tuple(prompt), tuple(islice(written, n_answers)))
+                for problem, prompt in zip(problems[part], prompts[part])
+            ]
     finally:
         policy.model.train(was_training)
-    return groups
 
 
 def _uniforms(key: tuple[object, ...], n: int) -> np.ndarray:

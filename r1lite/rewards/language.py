@@ -112,15 +112,21 @@ def _detector(languages: tuple[str, ...]):
 
 
 def language_reward(
-    prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    *,
+    problem: Sequence[Problem],
+    among: Sequence[str] = LANGUAGES,
+    **columns,
 ) -> list[float | None]:
     """language_consistency of the think block, in each question's language: 0 to 1.
 
     0.0 for an answer outside the format, which has no such block; None for a thought without a
-    word. The paper adds it to the final reward from R1's first RL stage on.
+    word. The paper adds it to the final reward from R1's first RL stage on. For other languages:
+    functools.partial(language_reward, among=("en", "fr")).
     """
     thoughts = [split_answer(text).think for text in completions]
     return [
-        0.0 if thought is None else language_consistency(thought, p.language)
+        0.0 if thought is None else language_consistency(thought, p.language, among)
         for p, thought in zip(problem, thoughts, strict=True)
     ]
