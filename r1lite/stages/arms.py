@@ -85,6 +85,7 @@ class Comparison:
     over      the seeds' "mean", "least" or "most" is what has to be
     at_least, at_most   this much
     why       of a second attempt: what the first one suggested
+    cause     of a claim that failed: the likely cause, said after the run
     """
 
     claim: str
@@ -96,6 +97,7 @@ class Comparison:
     at_least: float | None = None
     at_most: float | None = None
     why: str = ""
+    cause: str = ""
 
 
 _REWARDS = {"coin": coin_reward, "wait_bonus": wait_bonus, "trusting": trusting_reward}
