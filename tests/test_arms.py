@@ -19,7 +19,7 @@ from r1lite.stages.arms import (
     verdict,
     wait_bonus,
 )
-from r1lite.stages.record import RECORDED, names, record
+from r1lite.stages.record import RECORDED, load_recorded, names, record
 from r1lite.stages.zero import finished, run_zero
 from r1lite.world import SPLITS, clusters, countdown, is_correct, make_problems, read_problems
 
@@ -80,6 +80,26 @@ def test_four_numbers_are_in_no_split_and_can_be_solved():
         table = countdown.solutions(tuple(sorted(p.gold["numbers"])))
         assert is_correct(p, table[p.gold["target"]][0])
         assert len(p.gold["numbers"]) == 4
+
+
+def test_a_weak_base_is_made_once_and_its_searches_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(record_module, "WORK", tmp_path / "work")
+    monkeypatch.setattr(record_module, "RECORDED", tmp_path)
+    monkeypatch.setattr(record_module, "search_report", lambda policy: {"sums_right": 0.5})
+    folder = record_module.make_weak_base(1, progress=False)
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    told = read_json(tmp_path / "base-1.json")
+    assert told["search"] == {"sums_right": 0.5} and told["base_steps"] == 1 and told["command"]
+    assert record_module.make_weak_base(1, progress=False) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_every_claim_that_failed_names_its_likely_cause():
+    runs = {arm: [run["run"] for run in load_recorded(f"{arm}_seed")] for arm in ARMS}
+    for comparison in COMPARISONS:
+        values = figures(comparison, runs)
+        if values:
+            assert verdict(comparison, values) != bool(comparison.cause), comparison.claim
 
 
 def test_recording_an_arm_keeps_what_the_tables_read(cfg, tmp_path, monkeypatch):

@@ -113,9 +113,11 @@ def redraw() -> None:
 
 
 def comparisons_table() -> str:
-    """Markdown: every comparison that has been run, its figure per seed and the verdict."""
+    """Markdown: every comparison that has been run, its figure per seed and the verdict; below,
+    what the likely cause is where the claim did not hold."""
     runs = {arm: [found["run"] for found in load_recorded(f"{arm}_seed")] for arm in ARMS}
     lines = ["| claim, written before its run | figure | seeds | holds |", "|---|---|---|---|"]
+    causes = []
     for comparison in COMPARISONS:
         values = figures(comparison, runs)
         if not values:
@@ -131,7 +133,9 @@ def comparisons_table() -> str:
         claim = f"{comparison.claim} ({ARMS[comparison.arm].arm})".replace("|", "\\|")
         holds = "yes" if verdict(comparison, values) else "**no**"
         lines.append(f"| {claim} | {what}: {comparison.over} {bound} | {shown} | {holds} |")
-    return "\n".join(lines)
+        if comparison.cause:
+            causes.append(f"- *{comparison.claim}*: {comparison.cause}")
+    return "\n".join([*lines, "", "Why not, as far as we can see:", "", *causes])
 
 
 def redraw_bench() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config import preset
+from ..policy import load_policy
 from ..records import UserError
-from ..runlog import read_json, read_jsonl
+from ..runlog import describe_run, read_json, read_jsonl, write_json
 from .arms import ARMS
 from .base import build_base
-from .zero import finished, run_zero
+from .zero import finished, run_zero, search_report
 
 RECORDED = Path("data/recorded")
 WORK = Path("runs/record")
@@ -35,12 +36,7 @@ def record(name: str, *, progress: bool = True) -> Path:
     arm, work = ARMS[base], WORK / name
     cfg = preset("tiny", seed=int(seed), run_dir=str(work), **arm.changes)
     if arm.base_steps:
-        base_model = WORK / f"base-{arm.base_steps}"
-        if not (base_model / "config.json").exists():
-            build_base(
-                base_model, steps=arm.base_steps, work=f"{base_model}-work", progress=progress
-            )
-        cfg = cfg.change(model=str(base_model))
+        cfg = cfg.change(model=str(make_weak_base(arm.base_steps, progress=progress)))
     result, summary = run_zero(
         cfg,
         arm=arm.arm,
@@ -59,6 +55,17 @@ def record(name: str, *, progress: bool = True) -> Path:
         f"{summary['eval']['final']['pass_at_1']:.3f}"
     )
     return target
+
+
+def make_weak_base(steps: int, *, progress: bool = True) -> Path:
+    """A base of so few steps; what its searches are worth is kept beside the recordings."""
+    base, told = WORK / f"base-{steps}", RECORDED / f"base-{steps}.json"
+    if not (base / "config.json").exists():
+        build_base(base, steps=steps, work=f"{base}-work", progress=progress)
+    if not told.exists():
+        search = search_report(load_policy(str(base)))
+        write_json(told, describe_run(base_steps=steps, seed=0, search=search))
+    return base
 
 
 def load_recorded(prefix: str) -> list[dict[str, Any]]:
