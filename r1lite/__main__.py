@@ -98,7 +98,7 @@ def _bench(args: argparse.Namespace) -> None:
         growth.growth_figure(found, bench.RESULT.with_name("bench_growth.png"))
         bench.keep("growth", found, cfg)
     elif args.ladder:
-        found = bench.ladder(cfg.change(steps=4))
+        found = bench.ladder(cfg.change(steps=4), rounds=args.rounds)
         bench.keep("ladder", found, cfg)
     elif args.against == "generate":
         found = bench.against_generate(cfg, rounds=args.rounds)
@@ -172,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--steps", type=int, default=6, help="timed steps; the first is left out")
     bench.add_argument("--against", choices=["trl", "generate"], help="the same work there")
     bench.add_argument(
-        "--rounds", type=int, default=5, help="of rewards and of --against, interleaved"
+        "--rounds", type=int, default=5, help="of rewards, --ladder and --against, interleaved"
     )
     bench.add_argument("--ladder", action="store_true", help="switch each saving off in turn")
     bench.add_argument("--growth", action="store_true", help="cost against size, with a figure")

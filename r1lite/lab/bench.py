@@ -133,8 +133,11 @@ def against_generate(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
     return {"rates": rates, "faster": middle["ours"] / middle["generate"]} | middle
 
 
-def ladder(cfg: RunConfig, *, rounds: int = 3) -> dict[str, dict[str, float]]:
-    """A step without each saving in turn, interleaved: name -> median seconds and what it adds."""
+def ladder(cfg: RunConfig, *, rounds: int = 5) -> dict[str, dict[str, float]]:
+    """A step without each saving in turn, interleaved: name -> median seconds and what it adds.
+
+    What it adds is the median of the rounds' differences, as a machine is not alike in all rounds.
+    """
     off = {"all on": ()} | {name: (name,) for name in SAVINGS}
     off["block_cache"] = ("written_out", "block_cache")  # a written-out step has room of its own
     times: dict[str, list[float]] = {name: [] for name in off}
@@ -142,9 +145,14 @@ def ladder(cfg: RunConfig, *, rounds: int = 3) -> dict[str, dict[str, float]]:
         for name, seconds in times.items():
             with without(*off[name]):
                 seconds.append(figures(timed_run(cfg), cfg)["step_s"])
-    middle = {name: median(seconds) for name, seconds in times.items()}
-    with_it = dict.fromkeys(middle, middle["all on"]) | {"block_cache": middle["written_out"]}
-    return {name: {"step_s": s, "saves_s": s - with_it[name]} for name, s in middle.items()}
+    with_it = dict.fromkeys(times, "all on") | {"block_cache": "written_out"}
+    return {
+        name: {
+            "step_s": median(seconds),
+            "saves_s": median(s - w for s, w in zip(seconds, times[with_it[name]])),
+        }
+        for name, seconds in times.items()
+    }
 
 
 def keep(part: str, value: Any, cfg: RunConfig, path: Path = RESULT, **facts: Any) -> None:
