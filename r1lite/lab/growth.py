@@ -74,6 +74,10 @@ def grows(name: str) -> str:
     return name.split(",")[0]
 
 
+def _short(value: int) -> str:
+    return str(value) if value < 1024 else f"{value // 1024}k"
+
+
 def growth_figure(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Time (left scale) and memory above the smallest point (right) of each, log axes."""
     import matplotlib
@@ -95,8 +99,10 @@ def growth_figure(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
         )
         proportional = [points[0]["step_s"] / 2 * value / x[0] for value in x]
         axes[0, column].plot(x, proportional, ls=":", color="black", label="proportional")
-        axes[0, column].set(xscale="log", yscale="log", title=name.replace("_", " "))
-        axes[1, column].set_xticks(x, [str(value) for value in x])
+        axes[0, column].set(
+            xscale="log", yscale="log", title=name.replace("_", " ").replace(", ", ",\n")
+        )
+        axes[1, column].set_xticks(x, [_short(value) for value in x])
         axes[1, column].minorticks_off()
         axes[1, column].set_ylim(0, None)
     axes[0, 0].set_ylabel("seconds a step")

@@ -27,4 +27,4 @@ class Clock:
     def read(self) -> dict[str, float]:
         """Seconds by name since the last reading, and their sum as "step"; starts anew."""
         seconds, self._seconds = dict(self._seconds), Counter()
-        return {k: round(v, 4) for k, v in (seconds | {"step": sum(seconds.values())}).items()}
+        return {k: round(v, 6) for k, v in (seconds | {"step": sum(seconds.values())}).items()}

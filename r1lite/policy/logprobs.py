@@ -11,6 +11,9 @@ from .savings import saves
 
 # From here on the scores of all words are never held at once. Below, one matrix is faster.
 LARGE_VOCABULARY = 8192
+# PyTorch's own choice makes parts smaller as the vocabulary grows, each of which goes through all
+# of the matrix: a quadratic. Parts of one size make it proportional.
+SCORES_AT_ONCE = 2**23
 
 
 def token_logps(
@@ -67,7 +70,9 @@ def forward_logps(
             weight,
             targets,
             reduction="none",
-            options=torch.nn.LinearCrossEntropyOptions(),
+            options=torch.nn.LinearCrossEntropyOptions(
+                batch_chunk_size=max(SCORES_AT_ONCE // len(weight), 1), chunking_method=None
+            ),
         )
     else:
         scores = torch.nn.functional.linear(hidden, weight)
