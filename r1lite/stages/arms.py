@@ -13,7 +13,7 @@ from typing import Any
 from ..evaluate.thinking import reflection_markers
 from ..prompt import split_answer
 from ..records import Problem
-from ..rewards import Reward
+from ..rewards import Reward, code_reward
 from ..world import countdown, keyed_rng
 from ..world.common import LANGUAGES, MARKERS, fraction
 
@@ -100,7 +100,12 @@ class Comparison:
     cause: str = ""
 
 
-_REWARDS = {"coin": coin_reward, "wait_bonus": wait_bonus, "trusting": trusting_reward}
+_REWARDS = {
+    "coin": coin_reward,
+    "wait_bonus": wait_bonus,
+    "trusting": trusting_reward,
+    "code": code_reward,
+}
 _ALSO = {"four_numbers": four_numbers}
 
 

@@ -1,0 +1,126 @@
+"""Accuracy of programs: they are run on hidden tests in a jail (arXiv 2501.12948, 2.2.2).
+
+The paper has "a compiler" give feedback on predefined tests for LeetCode problems. Right answers
+never enter the jail: it returns what a program wrote, and the comparison is made out here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import math
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from ..prompt import split_answer
+from ..records import Problem, UserError
+from ..sandbox import Limits, Outcome, Program, Run, Sandbox
+
+_FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
+_CHOSEN = {"jail": "auto"}
+
+
+def use_sandbox(jail: str) -> None:
+    """Choose the jail of every code reward from here on: see Sandbox. "unsafe" runs them as you."""
+    _CHOSEN["jail"] = jail
+
+
+@cache
+def _sandbox(jail: str) -> Sandbox:
+    made = Sandbox(jail)
+    atexit.register(made.close)
+    return made
+
+
+def code_reward(
+    prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
+) -> list[float | None]:
+    """1.0 if the program in the answer block passes every test, else 0.0.
+
+    With gold["credit"] = "partial" it is the share of tests passed, 0 to 1. 0.0 without a compile,
+    for an answer outside the format, and for no program at all. None where nothing can be known:
+    the problem has no tests, or the jail had to be torn down.
+    """
+    todo = [_program(p, text) for p, text in zip(problem, completions, strict=True)]
+    rows = [row for row, program in enumerate(todo) if program]
+    ran = _sandbox(_CHOSEN["jail"]).run([todo[row] for row in rows], _limits(problem, rows))
+    outcomes = dict(zip(rows, ran))
+    return [_worth(p, outcomes.get(row)) for row, p in enumerate(problem)]
+
+
+def _limits(problems: Sequence[Problem], rows: Sequence[int]) -> list[Limits]:
+    try:
+        return [Limits(**problems[row].gold.get("limits", {})) for row in rows]
+    except TypeError as error:
+        raise UserError(
+            f"gold['limits'] of a problem: {error}. Use the fields of r1lite.sandbox.Limits."
+        ) from None
+
+
+def _program(problem: Problem, text: str) -> Program | None:
+    """The program that an output holds; None if it holds none or the problem has no tests."""
+    final, gold = split_answer(text).final, problem.gold
+    if not final or not gold.get("tests"):
+        return None
+    if problem.family == "programs":  # the tiny world: one return line of a function of x
+        cases = [*gold["shown"], *gold["tests"]]
+        source = f"def f(x):\n    {final}"
+        return Program("python", source, tuple([x] for x, _ in cases), entry="f", stop_early=True)
+    fenced = _FENCED.findall(final)
+    return Program(
+        gold.get("language", "python"),
+        (fenced[-1] if fenced else final) + gold.get("driver", ""),
+        tuple(test["input"] for test in gold["tests"]),
+        entry=gold.get("entry", ""),
+        stop_early=gold.get("credit", "all") == "all",
+    )
+
+
+def _worth(problem: Problem, outcome: Outcome | None) -> float | None:
+    gold = problem.gold
+    if not gold.get("tests"):
+        return None
+    if outcome is None:
+        return 0.0
+    if outcome.lost:
+        return None
+    if problem.family == "programs":
+        expected = [y for _, y in (*gold["shown"], *gold["tests"])]
+    else:
+        expected = [test["output"] for test in gold["tests"]]
+    called = problem.family == "programs" or gold.get("entry")
+    same = _same_value if called else _same_output
+    passed = [run.ok and same(want, run) for want, run in zip(expected, outcome.runs)]
+    share = sum(passed) / len(expected)  # a run that was never made has not passed
+    return share if gold.get("credit", "all") == "partial" else float(share == 1.0)
+
+
+def _same_output(expected: str, run: Run) -> bool:
+    """Line by line to the very end; white space at the end of lines and of the text is free."""
+    want, got = (
+        [line.rstrip() for line in text.rstrip().splitlines()] for text in (expected, run.stdout)
+    )
+    return want == got
+
+
+def _same_value(expected: Any, run: Run) -> bool:
+    try:
+        return _equal(expected, json.loads(run.result))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _equal(want: Any, got: Any) -> bool:
+    """Equal as JSON; floats within a billionth, True is not 1."""
+    if isinstance(want, bool) or isinstance(got, bool):
+        return want is got
+    if isinstance(want, (int, float)) and isinstance(got, (int, float)):
+        whole = isinstance(want, int) and isinstance(got, int)
+        return want == got if whole else math.isclose(want, got, rel_tol=1e-9, abs_tol=1e-9)
+    if isinstance(want, list) and isinstance(got, list):
+        return len(want) == len(got) and all(map(_equal, want, got))
+    if isinstance(want, dict) and isinstance(got, dict):
+        return want.keys() == got.keys() and all(_equal(want[key], got[key]) for key in want)
+    return type(want) is type(got) and want == got

@@ -1,0 +1,142 @@
+"""The walls around a worker: which jails there are, and the command that starts each.
+
+bubblewrap   the program of that name: new user, network, mount, process, IPC and host-name
+             namespaces around a file system that holds an interpreter and a compiler
+namespaces   the same with util-linux's unshare, where bubblewrap is not installed
+unsafe       none: programs run as you, with limits on time, memory and output alone
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from ..records import UserError
+
+JAILS = ("bubblewrap", "namespaces", "unsafe")
+WORKER = Path(__file__).with_name("worker.py")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+COMPILER = ("g++", "as", "ld", "ld.bfd")
+LEAST_KERNEL = (5, 14)  # counts the processes of a namespace by themselves
+
+# $1 the new root, $2 bytes of /tmp, then what to show in it, "--", and the worker's command. The
+# worker itself lets go of /old: umount is not among what can be seen after pivot_root.
+_BUILD = """
+root=$1; room=$2; shift 2
+mount --make-rprivate / 2>/dev/null || true
+mount -t tmpfs -o size=1m,mode=755 tmpfs "$root"
+while [ "$1" != -- ]; do
+  if [ -L "$1" ]; then
+    mkdir -p "$root${1%/*}"; ln -s "$(readlink "$1")" "$root$1"
+  else
+    if [ -d "$1" ]; then mkdir -p "$root$1"; else mkdir -p "$root${1%/*}"; : > "$root$1"; fi
+    mount --bind "$1" "$root$1"
+    case $1 in /dev/*) ;; *) mount -o remount,bind,ro,nosuid,nodev "$root$1" ;; esac
+  fi
+  shift
+done
+shift
+mkdir "$root/tmp" "$root/old"
+mount -t tmpfs -o size="$room",mode=1777,nosuid,nodev tmpfs "$root/tmp"
+cd "$root"
+pivot_root . old
+exec "$@"
+"""
+
+
+def visible(languages: tuple[str, ...] = ("python", "cpp")) -> list[str]:
+    """Paths that programs can read: the interpreter, the compiler, the libraries of both."""
+    python = Path(sys.executable).resolve()
+    paths = [python, Path(sysconfig.get_path("stdlib")).resolve(), WORKER]
+    paths += Path(sys.base_prefix, "lib").glob("*.so*")
+    libraries = ["/lib", "/lib64", "/lib32", "/libx32", "/usr/lib", "/usr/lib64"]
+    if "cpp" in languages:
+        for name in COMPILER:
+            paths += _links(shutil.which(name, path="/usr/bin"))
+        libraries += ["/usr/include", "/usr/libexec/gcc"]
+    named = dict.fromkeys([*map(str, paths), *libraries])
+    found = [p for p in named if os.path.exists(p)]
+    return [p for p in found if not any(p.startswith(q + "/") for q in found if q != p)]
+
+
+def _links(path: str | None) -> list[Path]:
+    """A program and whatever it is a link to, one after the other."""
+    found = []
+    while path:
+        found.append(Path(path))
+        target = (
+            os.path.join(os.path.dirname(path), os.readlink(path)) if os.path.islink(path) else ""
+        )
+        path = os.path.normpath(target) if target else None
+    return found
+
+
+def worker_command(folder: str) -> list[str]:
+    """The interpreter without site packages, the worker, and where it may write."""
+    python = str(Path(sys.executable).resolve())
+    return [python, "-I", "-S", "-B", "-X", "utf8", str(WORKER), folder]
+
+
+def jail_command(jail: str, scratch: str, room: int) -> list[str]:
+    """What to start, as a list of arguments.
+
+    scratch  an empty folder of this worker, outside
+    room     bytes that programs may write in all
+    """
+    if jail == "unsafe":
+        return worker_command(scratch)
+    shown, root = visible(), os.geteuid() == 0
+    if jail == "namespaces":
+        words = "unshare --mount --pid --fork --kill-child --net --ipc --uts --cgroup"
+        unshare = words.split()
+        unshare += [] if root else ["--user", "--map-root-user"]
+        build = ["sh", "-euc", _BUILD, "sh", scratch, str(room), *shown, *DEVICES, "--"]
+        return [*unshare, "--", *build, *worker_command("/tmp")]
+    command = "bwrap --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try"
+    command += " --die-with-parent --new-session --as-pid-1 --clearenv"
+    words = command.split() + ([] if root else ["--unshare-user", "--disable-userns"])
+    for folder in dict.fromkeys(map(os.path.dirname, shown)):
+        words += ["--perms", "0755", "--dir", folder]
+    for path in shown:
+        if os.path.islink(path):
+            words += ["--symlink", os.readlink(path), path]
+        else:
+            words += ["--ro-bind", path, path]
+    for device in DEVICES:
+        words += ["--dev-bind", device, device]
+    words += ["--perms", "1777", "--size", str(room), "--tmpfs", "/tmp", "--remount-ro", "/"]
+    return [*words, "--chdir", "/tmp", "--", *worker_command("/tmp")]
+
+
+def missing(jail: str) -> str | None:
+    """Why a jail cannot be tried here, or None."""
+    if sys.platform != "linux":
+        return f"it needs Linux, this is {sys.platform}"
+    if jail == "unsafe":
+        return None
+    kernel = platform.release().split("-")[0].split(".")[:2]
+    if tuple(int(part) for part in kernel if part.isdigit()) < LEAST_KERNEL:
+        return f"it needs Linux {'.'.join(map(str, LEAST_KERNEL))}, this is {platform.release()}"
+    tool = {"bubblewrap": "bwrap", "namespaces": "unshare"}[jail]
+    if not shutil.which(tool):
+        return f"{tool} is not installed"
+    return None
+
+
+def no_jail_error(reasons: dict[str, str]) -> UserError:
+    """What to say where hostile programs cannot be held."""
+    said = "; ".join(f"{jail}: {why}" for jail, why in reasons.items())
+    return UserError(
+        f"no jail works here ({said}): programs that a model wrote may do anything, so they are "
+        "not run. Install bubblewrap (apt install bubblewrap), use a machine that allows user "
+        'namespaces, or opt into jail="unsafe", which runs them as you.'
+    )
+
+
+def scratch_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="r1lite-jail-", ignore_cleanup_errors=True)

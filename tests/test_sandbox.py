@@ -1,0 +1,284 @@
+"""Programs run, are judged fairly and leave nothing; the attacks are in deep/test_attacks.py."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from r1lite.records import Problem, UserError
+from r1lite.rewards import code, code_reward
+from r1lite.sandbox import Limits, Program, Sandbox, jail, pool
+
+QUICK = Limits(seconds=1.0)
+WORKING = [name for name in jail.JAILS[:2] if not jail.missing(name)]
+
+
+@pytest.fixture(scope="module", params=[*WORKING, "unsafe"])
+def sandbox(request):
+    with Sandbox(request.param) as found:
+        yield found
+
+
+def run(sandbox, language, source, *tests, limits=QUICK, **settings):
+    (outcome,) = sandbox.run([Program(language, source, tests or ("",), **settings)], limits)
+    assert outcome.lost is None, outcome.lost
+    return outcome
+
+
+def test_a_jail_works_here_or_says_what_is_missing():
+    if sys.platform == "linux":
+        assert WORKING, {name: jail.missing(name) for name in jail.JAILS[:2]}
+
+
+def test_a_script_reads_and_writes(sandbox):
+    first, second = run(sandbox, "python", "print(int(input()) * 2)", "4", "50").runs
+    assert first.ok and (first.stdout, second.stdout) == ("8\n", "100\n")
+    assert 0 < first.seconds < 1
+
+
+def test_a_function_is_called(sandbox):
+    source = (
+        "class Solution:\n    def add(self, a, b):\n        print('noise')\n        return [a + b]"
+    )
+    (only,) = run(sandbox, "python", source, [1, 2], entry="Solution.add").runs
+    assert only.ok and only.result == "[3]" and only.stdout == "noise\n"
+
+
+def test_cpp_is_compiled_once_and_run(sandbox):
+    source = "#include <iostream>\nint main() { int x; std::cin >> x; std::cout << x * 2; }"
+    outcome = run(sandbox, "cpp", source, "4", "50")
+    assert outcome.compiled.ok and [r.stdout for r in outcome.runs] == ["8", "100"]
+
+
+@pytest.mark.parametrize(("language", "word"), [("python", "SyntaxError"), ("cpp", "error")])
+def test_what_does_not_compile_says_why_and_is_not_run(sandbox, language, word):
+    outcome = run(sandbox, language, "int main( {")
+    assert not outcome.compiled.ok and word in outcome.compiled.stderr and not outcome.runs
+
+
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("while True: pass", "time"),
+        ("import time; time.sleep(60)", "time"),
+        ("while True: print('x' * 1000)", "output"),
+    ],
+)
+def test_limits_end_a_program(sandbox, source, status):
+    begun = time.monotonic()
+    (only,) = run(sandbox, "python", source, limits=Limits(seconds=0.5)).runs
+    assert only.status == status and only.exit is None and not only.ok
+    assert time.monotonic() - begun < 3 and len(only.stdout) <= QUICK.output_bytes
+
+
+def test_memory_is_limited(sandbox):
+    (only,) = run(sandbox, "python", "x = bytearray(2**29)").runs
+    assert not only.ok and "MemoryError" in only.stderr
+
+
+def test_exit_codes_and_signals_are_told_apart(sandbox):
+    for source, code_ in (
+        ("import sys; print(1); sys.exit(3)", 3),
+        ("print(1); raise SystemExit('no')", 1),
+        ("print(1, flush=True); import os; os.abort()", -6),
+        ("print(1); raise SystemExit", 0),
+    ):
+        (only,) = run(sandbox, "python", source).runs
+        assert (only.exit, only.stdout) == (code_, "1\n"), source
+
+
+def test_tests_after_a_crash_are_left_out_only_if_asked():
+    with Sandbox("unsafe", 1) as sandbox:
+        assert len(run(sandbox, "python", "1 / 0", "a", "b").runs) == 2
+        assert len(run(sandbox, "python", "1 / 0", "a", "b", stop_early=True).runs) == 1
+
+
+def test_nothing_stays_for_the_next_program(sandbox):
+    run(sandbox, "python", "import builtins, json\nbuiltins.print = json.dumps = None")
+    run(sandbox, "python", "open('left', 'w').write('x')\nimport os\nos.mkdir('folder')")
+    (only,) = run(sandbox, "python", "import os\nprint(os.listdir('.'))").runs
+    assert only.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", WORKING)  # without a jail nothing holds a daemon
+def test_a_daemon_is_gone_when_its_program_has_ended(name):
+    stays = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+        "        time.sleep(60)\n    os._exit(0)\nos.wait()\nprint('gone')"
+    )
+    counts = (
+        "import os\ndef exists(p):\n    try: os.kill(p, 0)\n    except OSError: return False\n"
+        "    return True\nprint([p for p in range(2, 400) if p != os.getpid() and exists(p)])"
+    )
+    with Sandbox(name, 1) as sandbox:
+        assert run(sandbox, "python", stays).runs[0].stdout == "gone\n"
+        assert run(sandbox, "python", counts).runs[0].stdout == "[]\n"
+
+
+def test_many_programs_come_back_in_order():
+    with Sandbox("auto") as sandbox:
+        programs = [Program("python", f"print({i})") for i in range(40)]
+        assert [o.runs[0].stdout for o in sandbox.run(programs)] == [f"{i}\n" for i in range(40)]
+
+
+def test_a_lost_jail_is_said_and_replaced():
+    with Sandbox("auto", 1) as sandbox:
+        worker = sandbox._free.get()
+        sandbox._free.put(worker)
+        worker.end()
+        lost, found = sandbox.run([Program("python", "print(1)")] * 2)
+        assert lost.lost and not lost.runs
+        assert found.runs[0].stdout == "1\n"
+
+
+def test_closing_leaves_no_process_and_no_folder():
+    with Sandbox("auto") as sandbox:
+        sandbox.run([Program("python", "print(1)")] * 4)
+        workers = [sandbox._free.get() for _ in range(2)]
+        for worker in workers:
+            sandbox._free.put(worker)
+        folders = [Path(worker.scratch.name) for worker in workers if worker]
+        assert folders and all(map(Path.exists, folders))
+    assert not any(map(Path.exists, folders))
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert not [
+        line
+        for line in listed.splitlines()
+        if "sandbox/worker.py" in line and "r1lite-jail" in line
+    ]
+
+
+def test_it_refuses_where_no_jail_works(monkeypatch):
+    monkeypatch.setattr(pool, "missing", lambda name: f"{name} is not there")
+    with pytest.raises(UserError, match="bubblewrap is not there.*namespaces is not there") as said:
+        Sandbox("auto")
+    assert 'jail="unsafe"' in str(said.value)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(UserError, match="'ruby'.*python and cpp"):
+        Program("ruby", "")
+    with pytest.raises(UserError, match="entry 'f' of a cpp"):
+        Program("cpp", "", entry="f")
+    with pytest.raises(UserError, match="'docker' is unknown.*bubblewrap"):
+        Sandbox("docker")
+
+
+# --- the reward ---
+
+
+def problem(tests, **gold):
+    gold = {"tests": [{"input": a, "output": b} for a, b in tests]} | gold
+    return Problem("p", "code", "c", "en", "", gold)
+
+
+def worth(source, made):
+    text = f"<think> t </think> <answer> {source} </answer>"
+    (found,) = code_reward(prompts=[""], completions=[text], problem=[made])
+    return found
+
+
+DOUBLE = problem([("1", "2\n"), ("4", "8")])
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("print(int(input()) * 2)", 1.0),
+        ("```python\nprint(int(input()) * 2)\n```", 1.0),
+        ("print(int(input()) * 2, end=' \\n\\n')", 1.0),
+        ("print(2)", 0.0),
+        ("print(int(input()) * 2); raise SystemExit(1)", 0.0),
+        ("print(int(input()) * 2); 1 / 0", 0.0),
+        ("print(int(input()) * 2)\nprint('more')", 0.0),
+        ("print('0')\nprint(int(input()) * 2)", 0.0),
+        ("print(", 0.0),
+        ("pass", 0.0),
+    ],
+)
+def test_a_program_is_right_if_all_its_output_is(source, expected):
+    assert worth(source, DOUBLE) == expected
+
+
+def test_a_prefix_of_the_output_is_not_enough():
+    """A zip over lines of output and of what was expected pays "1" for "1 2 3"."""
+    made = problem([("", "1\n2\n3")])
+    assert worth("print(1)", made) == 0.0 and worth("print('1\\n2\\n3')", made) == 1.0
+    assert worth("print('1\\n2\\n3\\n4')", made) == 0.0
+
+
+def test_partial_credit_is_the_share_of_tests():
+    made = problem([("1", "1"), ("2", "2"), ("3", "9"), ("4", "16")], credit="partial")
+    assert worth("print(int(input()))", made) == 0.5
+    assert worth("x = int(input())\nif x > 1: 1 / 0\nprint(x)", made) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("returned", "expected", "right"),
+    [
+        ("1", 1, True),
+        ("True", 1, False),
+        ("1.0", 1, True),
+        ("0.1 + 0.2", 0.3, True),
+        ("(1, [2])", [1, [2]], True),
+        ("[1]", [1, 2], False),
+        ("[1, 2, 3]", [1, 2], False),
+        ("{'a': None}", {"a": None}, True),
+        ("float('nan')", 1, False),
+        ("object()", 1, False),
+        ("'1'", 1, False),
+    ],
+)
+def test_values_of_functions_are_compared_as_json(returned, expected, right):
+    made = problem([([], expected)], entry="f")
+    assert worth(f"def f():\n    return {returned}", made) == float(right)
+
+
+def test_cpp_programs_are_worth_the_same():
+    source = '#include <cstdio>\nint main() { int x; scanf("%d", &x); printf("%d\\n", 2 * x); }'
+    text = f"```cpp\n{source}\n```"
+    assert worth(text, problem([("1", "2"), ("4", "8")], language="cpp")) == 1.0
+    assert worth("int main() { return 0; }", problem([("1", "2")], language="cpp")) == 0.0
+
+
+def test_what_cannot_be_known_is_none(monkeypatch):
+    assert worth("print(1)", problem([])) is None
+    lost = pool.Outcome(lost="the jail has ended")
+    monkeypatch.setattr(Sandbox, "run", lambda self, programs, limits: [lost for _ in programs])
+    assert worth("print(1)", DOUBLE) is None
+
+
+def test_an_answer_outside_the_format_is_not_run(monkeypatch):
+    monkeypatch.setattr(
+        Sandbox, "run", lambda self, programs, limits: [] if not programs else 1 / 0
+    )
+    text = "<answer> print(int(input()) * 2) </answer>"
+    assert code_reward(prompts=[""], completions=[text], problem=[DOUBLE]) == [0.0]
+
+
+def test_unknown_limits_are_named():
+    with pytest.raises(UserError, match="hours"):
+        worth("print(1)", problem([("", "1")], limits={"hours": 1}))
+
+
+def test_the_sandbox_agrees_with_the_checker_of_the_tiny_world():
+    from r1lite.world import is_correct, make_problems
+
+    problems = make_problems("programs", "train", 12)
+    lines = ["return x * 2 + 3", "return x * x + 1", "return x", "return 9 - x"]
+    lines += [f"return {p.cluster}" for p in problems]
+    for line in lines:
+        texts = [f"<think> t </think> <answer> {line} </answer>"] * len(problems)
+        found = code_reward(prompts=texts, completions=texts, problem=problems)
+        assert found == [float(is_correct(p, line)) for p in problems], line
+
+
+def test_the_jail_of_the_rewards_can_be_chosen(monkeypatch):
+    monkeypatch.setattr(code, "_CHOSEN", {"jail": "auto"})
+    code.use_sandbox("unsafe")
+    assert worth("print(int(input()) * 2)", DOUBLE) == 1.0
+    assert code._sandbox("unsafe").jail == "unsafe"
+    assert os.environ.get("HOME")  # only a jailed program sees no environment
