@@ -120,6 +120,31 @@ def _bench(args: argparse.Namespace) -> None:
     print(json.dumps(found, indent=1))
 
 
+def _sandbox(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from .lab import attacks
+    from .sandbox import JAILS
+
+    wanted = JAILS[:2] if args.jail == "auto" else (args.jail,)
+    said = {jail: attacks.works(jail) for jail in wanted}
+    for jail, why in said.items():
+        print(f"{jail}: {why or 'works here'}")
+    working = [jail for jail, why in said.items() if not why]
+    if not working:
+        raise UserError(" ".join(said.values()))
+    if not args.attack:
+        return
+    n, found = len(attacks.attacks(args.only)), {}
+    for jail in working:
+        found[jail] = list(tqdm(attacks.run_attacks(jail, args.only), jail, n))
+    print(attacks.table(found))
+    bad = sorted({r.name for reports in found.values() for r in reports if r.faults})
+    if bad:
+        raise UserError(f"not contained: {', '.join(bad)}. Do not train with this sandbox.")
+    print(f"{n} attacks contained in each of: {', '.join(found)}")
+
+
 def _record(args: argparse.Namespace) -> None:
     from .lab.report import redraw
     from .stages.record import names, record
@@ -180,6 +205,12 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--seeds", type=int, default=5, help="seeds of --to")
     bench.add_argument("--trl-rows", type=int, default=32, help="TRL's answers a pass in --to")
     bench.set_defaults(do=_bench)
+
+    sandbox = verbs.add_parser("sandbox", help="which jails work here; --attack tries to get out")
+    sandbox.add_argument("--attack", action="store_true", help="run every program of data/attacks")
+    sandbox.add_argument("--jail", default="auto", help="bubblewrap or namespaces; both if auto")
+    sandbox.add_argument("--only", nargs="*", default=(), help="names of attacks; all if not given")
+    sandbox.set_defaults(do=_sandbox)
 
     record = verbs.add_parser("record", help="run or resume the recorded runs, redraw the README")
     record.add_argument("names", nargs="*", help="all if none is given")

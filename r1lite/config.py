@@ -26,7 +26,10 @@ class RunConfig:
     problems: str = ""  # a .jsonl file of problems to use in place of generated ones
     template: str = "tiny"  # "tiny", or "r1-zero": the paper's, word for word
     device: str = "auto"  # "auto" takes a GPU if there is one
-    dtype: str = "float32"  # of the weights
+    dtype: str = "float32"  # of the weights; adapters are always float32
+    tuning: str = "full"  # train all weights, or an adapter: "lora", "qlora" (base in 4 bits)
+    lora_rank: int = 16  # of an adapter's two matrices
+    lora_alpha: float = 32.0  # an adapter counts alpha / rank times
     seed: int = 0  # of problems and sampling; the same seed gives the same run on a CPU
 
     # rollouts
@@ -64,6 +67,8 @@ class RunConfig:
     max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
     n_minibatches: int = 1  # updates per pass over a rollout; from 2 on the later ones are stale
     inner_epochs: int = 1  # passes over each rollout
+    optimizer: str = "adamw"  # "adamw_8bit", "paged_adamw_8bit": moments in 8 bits
+    gradient_checkpointing: bool = False  # keep no activations, compute them again: memory for time
     micro_batch_tokens: int = 2048  # padded tokens per forward pass; memory, not results
 
     # keeping and showing
@@ -155,6 +160,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "n_minibatches": (1, 65536),
     "inner_epochs": (1, 1000),
     "micro_batch_tokens": (1, 10**9),
+    "lora_rank": (1, 4096),
+    "lora_alpha": (0, 1e6),
     "checkpoint_every": (1, 10**9),
     "samples_every": (1, 10**9),
 }
@@ -170,6 +177,9 @@ _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "mask_truncated": (True, False),
     "weigh_kl": (True, False),
     "dtype": ("float32", "bfloat16"),
+    "tuning": ("full", "lora", "qlora"),
+    "optimizer": ("adamw", "adamw_8bit", "paged_adamw_8bit"),
+    "gradient_checkpointing": (True, False),
 }
 
 # The paper's R1-Zero settings (v2 p3 and p7). Its clip epsilon is stated for R1's first RL stage.

@@ -38,8 +38,12 @@ def test_every_reward_is_timed(monkeypatch):
     few = bench_rewards.answers
     monkeypatch.setattr(bench_rewards, "answers", lambda family: few(family, n=5))
     monkeypatch.setattr(bench_rewards, "PAIRS", bench_rewards.PAIRS[:2])
+    cpp = bench_rewards.bench_cpp
+    monkeypatch.setattr(bench_rewards, "bench_cpp", lambda rounds: cpp(rounds, n=2))
     found = bench_rewards.bench_rewards(rounds=1)
-    assert set(found) == {"format", "language", "maths"} | {f"accuracy, {f}" for f in FAMILIES}
+    named = {"format", "language", "maths", "code, Python"}
+    named |= {"code, C++: compiling", "code, C++: running"}
+    assert set(found) == named | {f"accuracy, {f}" for f in FAMILIES}
     assert all(rate > 0 for rate in found.values())
 
 

@@ -1,8 +1,10 @@
 """Programs run, are judged fairly and leave nothing; the attacks are in deep/test_attacks.py."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -116,6 +118,16 @@ def test_a_daemon_is_gone_when_its_program_has_ended(name):
     with Sandbox(name, 1) as sandbox:
         assert run(sandbox, "python", stays).runs[0].stdout == "gone\n"
         assert run(sandbox, "python", counts).runs[0].stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_clone_in_tmp_works_too(name, tmp_path, monkeypatch):
+    """Programs have a /tmp of their own, which would hide a worker that lies in ours."""
+    copy = Path(shutil.copy(jail.WORKER, tempfile.mkdtemp(dir="/tmp", prefix="clone-")))
+    monkeypatch.setattr(jail, "WORKER", copy)
+    with Sandbox(name, 1) as sandbox:
+        assert run(sandbox, "python", "import os\nprint(os.listdir('.'))").runs[0].stdout == "[]\n"
+    shutil.rmtree(copy.parent)
 
 
 def test_many_programs_come_back_in_order():

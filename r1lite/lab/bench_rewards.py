@@ -1,4 +1,8 @@
-"""How many answers a second does each reward read here? Of maths, a dozen again and again."""
+"""How many answers a second does each reward read here? Of maths, a dozen again and again.
+
+Programs are run in the sandbox: those of the tiny world in Python, and one in C++ with another
+number in each copy, whose compiling is counted apart.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from pathlib import Path
 from statistics import median
 
 from ..records import Problem
-from ..rewards import accuracy_reward, format_reward, language_reward, maths_reward
+from ..rewards import accuracy_reward, code_reward, format_reward, language_reward, maths_reward
 from ..runlog import read_jsonl
+from ..sandbox import Program, Sandbox
 from ..stages.documents import document
 from ..stages.zero import held_out
 from ..world import FAMILIES
@@ -21,6 +26,7 @@ PAIRS = (
     ("x = 3", "3"), ("1 < x < 2", "(1, 2)"), (r"\sqrt{8}", r"2 \sqrt{2}"),
     ("x^2 + 2x + 1", "(x + 1)^2"), ("1000", "1 or 1,000"),
 )  # fmt: skip
+CPP = "#include <iostream>\nint main() {{ int x; std::cin >> x; std::cout << x + {}; }}"
 
 
 def answers(family: str, n: int = 400) -> list[tuple[Problem, str]]:
@@ -42,6 +48,7 @@ def bench_rewards(rounds: int = 5) -> dict[str, float]:
     work = {"format": (format_reward, read["countdown"])}
     work |= {f"accuracy, {family}": (accuracy_reward, rows) for family, rows in read.items()}
     work["language"] = (language_reward, read["countdown"])
+    work["code, Python"] = (code_reward, read["programs"])
     work["maths"] = (maths_reward, list(zip(golds, texts)) * 20)
     found: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds + 1):
@@ -50,7 +57,23 @@ def bench_rewards(rounds: int = 5) -> dict[str, float]:
             begun = time.perf_counter()
             reward([p.question for p in problems], texts, problem=problems)
             found[name].append(len(rows) / (time.perf_counter() - begun))
-    return {name: median(rates[1:]) for name, rates in found.items()}
+    return {name: median(rates[1:]) for name, rates in found.items()} | bench_cpp(rounds)
+
+
+def bench_cpp(rounds: int, n: int = 16) -> dict[str, float]:
+    """C++ programs with four tests each: per second, compiling them and running them."""
+    programs = [Program("cpp", CPP.format(i), ("1", "2", "3", "4")) for i in range(n)]
+    compiling, running = [], []
+    with Sandbox() as sandbox:
+        for _ in range(rounds):
+            begun = time.perf_counter()
+            outcomes = sandbox.run(programs)
+            whole = time.perf_counter() - begun
+            compiled = sum(outcome.compiled.seconds for outcome in outcomes)
+            share = compiled / (compiled + sum(r.seconds for o in outcomes for r in o.runs))
+            compiling.append(n / (whole * share))
+            running.append(n / (whole * (1 - share)))
+    return {"code, C++: compiling": median(compiling), "code, C++: running": median(running)}
 
 
 def table(found: Mapping[str, float]) -> str:

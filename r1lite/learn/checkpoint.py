@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ..config import RESUMABLE, RunConfig
+from ..policy.adapters import Reference
 from ..policy.load import Policy, save_policy
 from ..records import UserError
 from ..runlog import atomic_path, read_json, write_json
@@ -29,7 +30,7 @@ def save_checkpoint(
     step: int,
     policy: Policy,
     optimizer: torch.optim.Optimizer,
-    reference: torch.nn.Module | None,
+    reference: Reference | None,
     cfg: RunConfig,
 ) -> Path:
     """Write run_dir/checkpoint-<step>, complete or not at all; keeps the newest two."""
@@ -100,9 +101,10 @@ def check_same_run(folder: Path, cfg: RunConfig) -> int:
 
 
 def load_checkpoint(
-    folder: Path, optimizer: torch.optim.Optimizer, reference: torch.nn.Module | None
+    folder: Path, optimizer: torch.optim.Optimizer, reference: Reference | None
 ) -> None:
-    """Put optimizer and reference back; the policy is loaded from the folder like any model."""
+    """Put optimizer and reference back; the policy is loaded from the folder like any model,
+    or its adapter beside the model that it belongs to."""
     optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
     if reference is not None:
         reference.load_state_dict(torch.load(folder / "reference.pt", weights_only=True))

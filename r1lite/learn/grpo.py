@@ -5,12 +5,12 @@ problems -> prompts -> groups of answers -> rewards -> advantages -> batch -> lo
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..config import RunConfig
+from ..policy.adapters import Reference, merged
 from ..policy.load import Policy, load_policy, save_policy
 from ..records import Group, StepLog
 from ..rewards import Reward
@@ -31,6 +31,10 @@ from .health import Health
 from .interrupt import PoliteInterrupt
 from .rollout import gather, part_figures, rollout_figures
 from .update import make_optimizer, minibatches, update
+
+LOADED = (
+    "device", "dtype", "tuning", "lora_rank", "lora_alpha", "seed", "gradient_checkpointing",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,9 @@ def train(
     pool = read_problems(cfg.problems) if cfg.problems else ()
     folder, warnings = find_checkpoint(run_dir)
     start = check_same_run(folder, cfg) if folder else 0
-    policy = load_policy(str(folder or cfg.model), device=cfg.device, dtype=cfg.dtype)
+    policy = load_for(cfg, folder)
     optimizer = make_optimizer(policy, cfg)
-    reference = copy.deepcopy(policy.model).requires_grad_(False).eval() if cfg.beta else None
+    reference = Reference(policy.model) if cfg.beta else None
     if folder:
         load_checkpoint(folder, optimizer, reference)
     remove_leftovers(run_dir)
@@ -99,7 +103,7 @@ def train(
                 gap = done["sampler_gap"] if gap is None else gap
                 log = StepLog(step=step, **figures, **done | {"sampler_gap": gap})
                 if reference is not None and step % cfg.reference_every == 0:
-                    reference.load_state_dict(policy.model.state_dict())
+                    reference.become(policy.model)
                 complaints = health.observe(log)
                 clock.lap("other")
                 row = asdict(log) | parts | tokens | {"seconds": clock.read()}
@@ -129,8 +133,18 @@ def train(
             bar.write(f"stopped after step {step}; the same call goes on from there.")
     if step >= cfg.steps:
         with atomic_path(run_dir / "final") as temporary:
-            save_policy(policy, temporary)
+            save_policy(replace(policy, model=merged(policy.model)), temporary)
     return Result(policy, logs, run_dir, interrupted=interrupt.asked)
+
+
+def load_for(cfg: RunConfig, folder: Path | None = None) -> Policy:
+    """The policy of a run at its start, or as a checkpoint of it has kept it."""
+    full = cfg.tuning == "full"
+    return load_policy(
+        str(folder) if folder and full else cfg.model,
+        adapter=None if full else folder,
+        **{name: getattr(cfg, name) for name in LOADED},
+    )
 
 
 def _write_rollouts(run_dir: Path, step: int, groups: Sequence[Group]) -> None:

@@ -8,21 +8,37 @@ from typing import Any
 import torch
 
 from ..config import RunConfig
+from ..policy.adapters import Reference, speaking, trainable
 from ..policy.load import Policy
 from ..policy.logprobs import token_logps
 from ..policy.products import fast_products
 from ..policy.prompts import SharedPrompts, shares_prompts
 from ..policy.savings import saves
-from ..records import Group
+from ..records import Group, UserError
 from ..world import keyed_rng
 from .batching import Batch, Row, to_batch, to_rows, token_budget_chunks
 from .objective import group_advantages, grpo_terms, kl_estimate
 
 
 def make_optimizer(policy: Policy, cfg: RunConfig) -> torch.optim.Optimizer:
-    """AdamW without weight decay, as nothing but reward should move a weight."""
-    trainable = [p for p in policy.model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trainable, lr=cfg.learning_rate, weight_decay=0.0, fused=True)
+    """AdamW without weight decay, as nothing but reward should move a weight.
+
+    "adamw_8bit" keeps its two moments in 8 bits, "paged_adamw_8bit" also moves them to the main
+    memory while the GPU is full (bitsandbytes; matrices below 4,096 numbers stay in 32 bits).
+    Raises UserError where bitsandbytes is missing.
+    """
+    weights = list(trainable(policy.model).values())
+    if cfg.optimizer == "adamw":
+        return torch.optim.AdamW(weights, lr=cfg.learning_rate, weight_decay=0.0, fused=True)
+    try:
+        from bitsandbytes import optim
+    except ImportError as error:
+        raise UserError(
+            f"optimizer={cfg.optimizer!r} needs bitsandbytes ({error}): run `pip install "
+            'bitsandbytes`, or set optimizer="adamw".'
+        ) from error
+    kind = optim.AdamW8bit if cfg.optimizer == "adamw_8bit" else optim.PagedAdamW8bit
+    return kind(weights, lr=cfg.learning_rate, weight_decay=0.0)
 
 
 def minibatches(
@@ -30,7 +46,7 @@ def minibatches(
     cfg: RunConfig,
     step: int,
     policy: Policy | None = None,
-    reference: torch.nn.Module | None = None,
+    reference: Reference | torch.nn.Module | None = None,
 ) -> list[list[Row]]:
     """Rows with their advantages, cut into updates; more than one are shuffled first.
 
@@ -61,18 +77,19 @@ def in_loss(cfg: RunConfig) -> bool:
 
 @torch.no_grad()
 def reference_kl(
-    groups: Sequence[Group], cfg: RunConfig, policy: Policy, reference: torch.nn.Module
+    groups: Sequence[Group], cfg: RunConfig, policy: Policy, reference: Reference | torch.nn.Module
 ) -> torch.Tensor:
     """KL estimate of each answer between the policy that wrote it and the reference: (P, G) nats,
     summed over its tokens, as PPO for language models subtracts it from the reward."""
     rows = to_rows(groups, torch.zeros(len(groups), len(groups[0].rollouts)))
-    answers = AnswerLogps(reference, rows, policy.pad_id, cfg.temperature)
     found = torch.zeros(len(rows))
-    for chunk in token_budget_chunks([len(row) for row in rows], cfg.micro_batch_tokens):
-        part = [rows[i] for i in chunk]
-        batch = to_batch(part, policy.pad_id).to(policy.device)
-        kl = kl_estimate(batch.logp_old, answers.of(part, batch), cfg.kl_estimator)
-        found[chunk] = (kl * batch.response_mask).sum(-1).float().cpu()
+    with speaking(reference) as model:
+        answers = AnswerLogps(model, rows, policy.pad_id, cfg.temperature)
+        for chunk in token_budget_chunks([len(row) for row in rows], cfg.micro_batch_tokens):
+            part = [rows[i] for i in chunk]
+            batch = to_batch(part, policy.pad_id).to(policy.device)
+            kl = kl_estimate(batch.logp_old, answers.of(part, batch), cfg.kl_estimator)
+            found[chunk] = (kl * batch.response_mask).sum(-1).float().cpu()
     return found.view(len(groups), -1)
 
 
@@ -123,7 +140,7 @@ def _backward(
     taught: Sequence[Row],
     rows: Sequence[Row],
     cfg: RunConfig,
-    reference: torch.nn.Module | None,
+    reference: Reference | torch.nn.Module | None,
 ) -> tuple[dict[str, float], AnswerLogps]:
     """Leave the gradient of the loss of a mini-batch on the weights; returns totals of the log.
 
@@ -135,8 +152,8 @@ def _backward(
     divide_by = {"own": None, "mean": mean_length, "limit": float(cfg.max_new_tokens)}
     answers = AnswerLogps(policy.model, taught, policy.pad_id, cfg.temperature)
     if reference is not None:
-        with torch.no_grad():
-            reference_answers = AnswerLogps(reference, taught, policy.pad_id, cfg.temperature)
+        with torch.no_grad(), speaking(reference) as model:
+            reference_answers = AnswerLogps(model, taught, policy.pad_id, cfg.temperature)
     totals = {"loss": 0.0, "kl": 0.0, "n_clipped": 0.0, "sampler_gap": 0.0}
     for chunk in token_budget_chunks([len(row) for row in taught], cfg.micro_batch_tokens):
         part = [taught[i] for i in chunk]
@@ -144,7 +161,7 @@ def _backward(
         logp_new = answers.of(part, batch)
         logp_ref = None
         if reference is not None:
-            with torch.no_grad():
+            with torch.no_grad(), speaking(reference):
                 logp_ref = reference_answers.of(part, batch)
         terms = grpo_terms(
             logp_new,
@@ -178,7 +195,7 @@ def update(
     optimizer: torch.optim.Optimizer,
     cfg: RunConfig,
     step: int,
-    reference: torch.nn.Module | None = None,
+    reference: Reference | torch.nn.Module | None = None,
 ) -> dict[str, float | int]:
     """One policy update on a mini-batch of answers.
 
@@ -191,7 +208,7 @@ def update(
         reference = None  # there is none, or its part is in the advantages
     drop = saves("drop_equal_groups") and not in_loss(cfg)
     taught = [row for row in rows if row.advantage != 0.0 or not drop]
-    with fast_products():
+    with fast_products(policy.model):
         totals, answers = _backward(policy, taught, rows, cfg, reference)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = 0.0

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import rms_norm, silu
 
+from .adapters import weight_of
 from .attention import can_share_keys, mask_of, shared_keys
 from .cache import make_cache
 from .products import by_onednn, onednn_is_exact
@@ -169,17 +170,17 @@ def _joined(layer: Any, pairs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (attention.k_proj, 1.0),
         (attention.v_proj, None),
     ):
-        for found, kept in ((part.weight, weights), (part.bias, biases)):
+        for found, kept in ((weight_of(part), weights), (part.bias, biases)):
             if found is not None and scale is not None:
                 found = found.unflatten(0, (-1, len(pairs)))[:, pairs].flatten(0, 1) * scale
             kept.append(found)
-    gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+    gate_up = torch.cat([weight_of(mlp.gate_proj), weight_of(mlp.up_proj)])
     return (
         (torch.cat(weights) * layer.input_layernorm.weight).t(),
         None if biases[0] is None else torch.cat(biases),
-        attention.o_proj.weight.t(),
+        weight_of(attention.o_proj).t(),
         (gate_up * layer.post_attention_layernorm.weight).t(),
-        mlp.down_proj.weight.t(),
+        weight_of(mlp.down_proj).t(),
     )
 
 
@@ -192,7 +193,7 @@ def fits(model: Any) -> bool:
     matrices = (layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp.gate_proj)
     return (
         model.dtype in (torch.float32, torch.float64)
-        and all(type(matrix) is torch.nn.Linear for matrix in matrices)  # no adapters
+        and all(type(getattr(m, "base_layer", m)) is torch.nn.Linear for m in matrices)  # not 4-bit
         and layer.self_attn.o_proj.bias is None
         and layer.mlp.gate_proj.bias is None
         and config.hidden_act == "silu"

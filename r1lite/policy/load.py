@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..records import UserError
+from .adapters import add_adapter, load_adapter, quantised
 
 # AutoTokenizer of transformers 5 replaces any tokenizer of a qwen2 folder by Qwen2Tokenizer,
 # without a word, and every answer becomes rubbish. A folder that names a tokenizer of its own
@@ -80,11 +81,24 @@ def find_model(model: str) -> str:
     return model
 
 
-def load_policy(model: str = TINY_BASE, *, device: str = "auto", dtype: str = "float32") -> Policy:
+def load_policy(
+    model: str = TINY_BASE,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    tuning: str = "full",
+    lora_rank: int = 16,
+    lora_alpha: float = 32.0,
+    seed: int = 0,
+    gradient_checkpointing: bool = False,
+    adapter: Path | None = None,
+) -> Policy:
     """Load a model folder (or hub name) for sampling and training.
 
-    device  "auto" takes the GPU if there is one
-    dtype   of the weights: "float32" or "bfloat16"
+    device   "auto" takes the GPU if there is one
+    dtype    of the weights: "float32" or "bfloat16"; adapters are float32
+    tuning   "full", or an adapter beside frozen weights: "lora", "qlora" (those in 4 bits)
+    adapter  a folder with a trained adapter to put in
     Raises UserError where the folder is missing or cannot be read.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -92,21 +106,32 @@ def load_policy(model: str = TINY_BASE, *, device: str = "auto", dtype: str = "f
 
     disable_progress_bar()  # a bar per load of a small model drowns the run's own
     path = find_model(model)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    more = {}
+    if tuning == "qlora":
+        more = {"quantization_config": quantised(getattr(torch, dtype)), "device_map": device}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            network = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
+            network = AutoModelForCausalLM.from_pretrained(
+                path, dtype=getattr(torch, dtype), **more
+            )
     except Exception as error:  # the libraries below raise many kinds; the cause is kept
         raise UserError(
             f"the model at {model!r} could not be loaded ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}). If the folder is damaged, restore it from git "
             "or rebuild it with `python -m r1lite base`."
         ) from error
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if tuning != "full":
+        add_adapter(network, lora_rank, lora_alpha, seed)
+    if adapter:
+        load_adapter(network, adapter)
+    if gradient_checkpointing:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
     try:
-        network = network.to(device).train()
+        network = (network if tuning == "qlora" else network.to(device)).train()
     except (RuntimeError, AssertionError) as error:  # torch's two ways of lacking a device
         raise UserError(
             f"device={device!r} cannot be used here ({str(error).splitlines()[0][:120]}): it must "
@@ -116,7 +141,7 @@ def load_policy(model: str = TINY_BASE, *, device: str = "auto", dtype: str = "f
 
 
 def save_policy(policy: Policy, folder: Path | str) -> None:
-    """Write model and tokenizer as an ordinary Hugging Face folder."""
+    """Write model and tokenizer as an ordinary Hugging Face folder; of an adapter, it alone."""
     policy.model.save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
     if policy.tokenizer.init_kwargs.get("auto_map") == TOKENIZER_MAP:

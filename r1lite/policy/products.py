@@ -106,11 +106,13 @@ class _ByOneDNN(TorchFunctionMode):
         return func(*args, **(kwargs or {}))  # a mode is off inside its own call
 
 
-def fast_products() -> contextlib.AbstractContextManager[Any]:
+def fast_products(model: Any = None) -> contextlib.AbstractContextManager[Any]:
     """Inside, linear layers of any architecture multiply by oneDNN where that is exact.
 
-    For training; the decoder chooses for itself, as a step of it may have few rows.
+    For training; the decoder chooses for itself, as a step of it may have few rows. Layers of
+    4 bits bring products of their own.
     """
-    if saves("onednn_products") and onednn_is_exact():
+    packed = getattr(model, "is_quantized", False)
+    if saves("onednn_products") and not packed and onednn_is_exact():
         return _ByOneDNN()
     return contextlib.nullcontext()

@@ -47,7 +47,7 @@ def code_reward(
     rows = [row for row, program in enumerate(todo) if program]
     ran = _sandbox(_CHOSEN["jail"]).run([todo[row] for row in rows], _limits(problem, rows))
     outcomes = dict(zip(rows, ran))
-    return [_worth(p, outcomes.get(row)) for row, p in enumerate(problem)]
+    return [worth(p, outcomes.get(row)) for row, p in enumerate(problem)]
 
 
 def _limits(problems: Sequence[Problem], rows: Sequence[int]) -> list[Limits]:
@@ -78,7 +78,8 @@ def _program(problem: Problem, text: str) -> Program | None:
     )
 
 
-def _worth(problem: Problem, outcome: Outcome | None) -> float | None:
+def worth(problem: Problem, outcome: Outcome | None) -> float | None:
+    """What a run is worth: see code_reward. Without an outcome there was no program."""
     gold = problem.gold
     if not gold.get("tests"):
         return None

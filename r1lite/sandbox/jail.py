@@ -20,29 +20,29 @@ from ..records import UserError
 
 JAILS = ("bubblewrap", "namespaces", "unsafe")
 WORKER = Path(__file__).with_name("worker.py")
+SHOWN = "/worker.py"  # where programs see it: it may itself lie in /tmp, which is theirs
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 COMPILER = ("g++", "as", "ld", "ld.bfd")
 LEAST_KERNEL = (5, 14)  # counts the processes of a namespace by themselves
 
-# $1 the new root, $2 bytes of /tmp, then what to show in it, "--", and the worker's command. The
+# $1 the new root, $2 bytes of /tmp, $3 the worker, then what to show, "--", what to start. The
 # worker itself lets go of /old: umount is not among what can be seen after pivot_root.
 _BUILD = """
-root=$1; room=$2; shift 2
+root=$1; room=$2; worker=$3; shift 3
 mount --make-rprivate / 2>/dev/null || true
 mount -t tmpfs -o size=1m,mode=755 tmpfs "$root"
-while [ "$1" != -- ]; do
-  if [ -L "$1" ]; then
-    mkdir -p "$root${1%/*}"; ln -s "$(readlink "$1")" "$root$1"
-  else
-    if [ -d "$1" ]; then mkdir -p "$root$1"; else mkdir -p "$root${1%/*}"; : > "$root$1"; fi
-    mount --bind "$1" "$root$1"
-    case $1 in /dev/*) ;; *) mount -o remount,bind,ro,nosuid,nodev "$root$1" ;; esac
-  fi
-  shift
-done
-shift
 mkdir "$root/tmp" "$root/old"
 mount -t tmpfs -o size="$room",mode=1777,nosuid,nodev tmpfs "$root/tmp"
+show() {
+  mkdir -p "$root${2%/*}"
+  if [ -L "$1" ]; then ln -s "$(readlink "$1")" "$root$2"; return; fi
+  if [ -d "$1" ]; then mkdir -p "$root$2"; else : > "$root$2"; fi
+  mount --bind "$1" "$root$2"
+  case $1 in /dev/*) ;; *) mount -o remount,bind,ro,nosuid,nodev "$root$2" ;; esac
+}
+show "$worker" /worker.py
+while [ "$1" != -- ]; do show "$1" "$1"; shift; done
+shift
 cd "$root"
 pivot_root . old
 exec "$@"
@@ -52,7 +52,7 @@ exec "$@"
 def visible(languages: tuple[str, ...] = ("python", "cpp")) -> list[str]:
     """Paths that programs can read: the interpreter, the compiler, the libraries of both."""
     python = Path(sys.executable).resolve()
-    paths = [python, Path(sysconfig.get_path("stdlib")).resolve(), WORKER]
+    paths = [python, Path(sysconfig.get_path("stdlib")).resolve()]
     paths += Path(sys.base_prefix, "lib").glob("*.so*")
     libraries = ["/lib", "/lib64", "/lib32", "/libx32", "/usr/lib", "/usr/lib64"]
     if "cpp" in languages:
@@ -76,10 +76,10 @@ def _links(path: str | None) -> list[Path]:
     return found
 
 
-def worker_command(folder: str) -> list[str]:
+def worker_command(worker: str, folder: str) -> list[str]:
     """The interpreter without site packages, the worker, and where it may write."""
     python = str(Path(sys.executable).resolve())
-    return [python, "-I", "-S", "-B", "-X", "utf8", str(WORKER), folder]
+    return [python, "-I", "-S", "-B", "-X", "utf8", worker, folder]
 
 
 def jail_command(jail: str, scratch: str, room: int) -> list[str]:
@@ -89,17 +89,36 @@ def jail_command(jail: str, scratch: str, room: int) -> list[str]:
     room     bytes that programs may write in all
     """
     if jail == "unsafe":
-        return worker_command(scratch)
+        return worker_command(str(WORKER), scratch)
     shown, root = visible(), os.geteuid() == 0
     if jail == "namespaces":
         words = "unshare --mount --pid --fork --kill-child --net --ipc --uts --cgroup"
         unshare = words.split()
         unshare += [] if root else ["--user", "--map-root-user"]
-        build = ["sh", "-euc", _BUILD, "sh", scratch, str(room), *shown, *DEVICES, "--"]
-        return [*unshare, "--", *build, *worker_command("/tmp")]
+        build = [
+            "sh",
+            "-euc",
+            _BUILD,
+            "sh",
+            scratch,
+            str(room),
+            str(WORKER),
+            *shown,
+            *DEVICES,
+            "--",
+        ]
+        return [*unshare, "--", *build, *worker_command(SHOWN, "/tmp")]
     command = "bwrap --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try"
     command += " --die-with-parent --new-session --as-pid-1 --clearenv"
     words = command.split() + ([] if root else ["--unshare-user", "--disable-userns"])
+    words += [
+        "--perms",
+        "1777",
+        "--size",
+        str(room),
+        "--tmpfs",
+        "/tmp",
+    ]  # before what may lie in it
     for folder in dict.fromkeys(map(os.path.dirname, shown)):
         words += ["--perms", "0755", "--dir", folder]
     for path in shown:
@@ -109,8 +128,8 @@ def jail_command(jail: str, scratch: str, room: int) -> list[str]:
             words += ["--ro-bind", path, path]
     for device in DEVICES:
         words += ["--dev-bind", device, device]
-    words += ["--perms", "1777", "--size", str(room), "--tmpfs", "/tmp", "--remount-ro", "/"]
-    return [*words, "--chdir", "/tmp", "--", *worker_command("/tmp")]
+    words += ["--ro-bind", str(WORKER), SHOWN, "--remount-ro", "/"]
+    return [*words, "--chdir", "/tmp", "--", *worker_command(SHOWN, "/tmp")]
 
 
 def missing(jail: str) -> str | None:

@@ -229,6 +229,10 @@ class Sandbox:
         finally:
             self._free.put(worker)
 
+    def pids(self) -> list[int]:
+        """Process numbers of the jails that are up and not at work, as seen from outside."""
+        return [worker.process.pid for worker in list(self._free.queue) if worker]
+
     def close(self) -> None:
         for _ in range(self._free.qsize()):
             if worker := self._free.get_nowait():

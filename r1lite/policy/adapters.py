@@ -1,0 +1,199 @@
+"""LoRA and QLoRA: a few weights beside the model's own are trained, the others stand still.
+
+A matrix W becomes W + (alpha / r) B A with A (r, in) and B (out, r), B = 0 at the start (Hu et al.,
+arXiv 2106.09685). Switched off, the adapter leaves exactly the base: no second model is needed for
+the KL leash. QLoRA (arXiv 2305.14314) keeps W in 4 bits; the adapter is trained in float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..records import UserError
+
+TUNINGS = ("full", "lora", "qlora")
+
+
+def quantised(dtype: torch.dtype) -> Any:
+    """How QLoRA loads weights: NF4 in blocks of 64, their scales quantised too, sums in dtype.
+
+    Raises UserError where bitsandbytes is missing.
+    """
+    try:
+        import bitsandbytes  # noqa: F401
+        from transformers import BitsAndBytesConfig
+    except ImportError as error:
+        raise UserError(
+            f'tuning="qlora" needs bitsandbytes ({error}): run `pip install bitsandbytes`, or set '
+            'tuning="lora".'
+        ) from error
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def add_adapter(model: Any, rank: int, alpha: float, seed: int) -> None:
+    """Put an adapter beside every matrix but the head, in place; only it is trainable then.
+
+    The start of A depends on the seed alone. Raises UserError where peft is missing.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise UserError(
+            f'tuning="lora" needs peft ({error}): run `pip install peft`, or set tuning="full".'
+        ) from error
+    for module in model.modules():
+        # bitsandbytes repacks 4-bit weights on some CPUs as soon as it sees eval(): then they round
+        # otherwise than in training, and no gradient passes through them any more
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model.add_adapter(
+            LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        )
+    for parameter in trainable(model).values():
+        parameter.data = parameter.data.float()  # a bfloat16 weight would not feel small steps
+
+
+def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def has_adapter(model: Any) -> bool:
+    return bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+def load_adapter(model: Any, folder: Path) -> None:
+    """Put a saved adapter's weights into the one that the model has."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    state = load_file(folder / "adapter_model.safetensors")
+    state = {name.removeprefix("base_model.model."): tensor for name, tensor in state.items()}
+    found = set_peft_model_state_dict(model, state, adapter_name="default")
+    missing = [name for name in found.missing_keys if "lora_" in name]
+    if missing or found.unexpected_keys:
+        first = (missing + found.unexpected_keys)[0]
+        raise UserError(
+            f"the adapter in {folder} does not fit the model ({first}): it was trained beside "
+            "another one, or with another rank. Set model= and lora_rank= to what it was trained "
+            "with."
+        )
+
+
+def weight_of(linear: Any) -> torch.Tensor:
+    """The matrix (out, in) that a layer multiplies with: its own, and the adapter's where it is on.
+
+    4-bit weights are unpacked to the type that they are multiplied in.
+    """
+    base = getattr(linear, "base_layer", linear)
+    weight = base.weight
+    if hasattr(weight, "quant_state") and weight.quant_state is not None:
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight = dequantize_4bit(weight.data, weight.quant_state)
+    if base is linear or linear.disable_adapters:
+        return weight
+    delta = sum(linear.get_delta_weight(name) for name in linear.active_adapters)
+    return (weight.to(delta.dtype) + delta).to(weight.dtype)
+
+
+@torch.no_grad()
+def merged(model: Any) -> Any:
+    """A plain model that computes the same, adapter multiplied in: what is exported.
+
+    After QLoRA its base is the 4-bit one unpacked, beside which the adapter was trained.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not has_adapter(model):
+        return model
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    state = {k: v for k, v in model.state_dict().items() if ".base_layer." not in k}
+    state = {name: tensor for name, tensor in state.items() if ".lora_" not in name}
+    for name, module in model.named_modules():
+        if hasattr(module, "base_layer"):
+            state[f"{name}.weight"] = weight_of(module)
+            if module.base_layer.bias is not None:
+                state[f"{name}.bias"] = module.base_layer.bias
+    dtype = next(iter(state.values())).dtype
+    plain = AutoModelForCausalLM.from_config(config, dtype=dtype).to(model.device)
+    plain.load_state_dict(state)
+    plain.generation_config = model.generation_config
+    return plain.train(model.training)
+
+
+class Reference:
+    """The policy as it was at some update: a frozen copy of the model, or the adapter of then.
+
+    At the start an adapter's reference is the base, with the adapter off.
+    """
+
+    def __init__(self, model: Any):
+        self._copy = None if has_adapter(model) else copy.deepcopy(model).requires_grad_(False)
+        if self._copy is not None:
+            self._copy.eval()
+        self._model = model
+        self._then: dict[str, torch.Tensor] | None = None
+
+    def become(self, model: Any) -> None:
+        """From here on it is the policy of now (the paper: every 400 updates)."""
+        if self._copy is not None:
+            self._copy.load_state_dict(model.state_dict())
+        else:
+            self._then = {name: p.detach().clone() for name, p in trainable(model).items()}
+
+    @contextlib.contextmanager
+    def speaking(self) -> Iterator[Any]:
+        """A model that is the reference, inside the `with` block."""
+        if self._copy is not None:
+            yield self._copy
+        elif self._then is None:
+            self._model.disable_adapters()
+            try:
+                yield self._model
+            finally:
+                self._model.enable_adapters()
+        else:
+            now = {name: p.data for name, p in trainable(self._model).items()}
+            self._put(self._then)
+            try:
+                yield self._model
+            finally:
+                self._put(now)
+
+    def _put(self, values: dict[str, torch.Tensor]) -> None:
+        for name, parameter in trainable(self._model).items():
+            parameter.data = values[name]
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return self._copy.state_dict() if self._copy is not None else dict(self._then or {})
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        if self._copy is not None:
+            self._copy.load_state_dict(state)
+        else:
+            self._then = state or None
+
+
+@contextlib.contextmanager
+def speaking(reference: Reference | torch.nn.Module | None) -> Iterator[Any]:
+    """The reference as a model; a model given in its place speaks for itself."""
+    if isinstance(reference, Reference):
+        with reference.speaking() as model:
+            yield model
+    else:
+        yield reference
