@@ -81,12 +81,14 @@ def load_adapter(model: Any, folder: Path) -> None:
 
     state = load_file(folder / "adapter_model.safetensors")
     state = {name.removeprefix("base_model.model."): tensor for name, tensor in state.items()}
-    found = set_peft_model_state_dict(model, state, adapter_name="default")
-    missing = [name for name in found.missing_keys if "lora_" in name]
-    if missing or found.unexpected_keys:
-        first = (missing + found.unexpected_keys)[0]
+    try:
+        found = set_peft_model_state_dict(model, state, adapter_name="default")
+        wrong = [name for name in found.missing_keys if "lora_" in name] + found.unexpected_keys
+    except RuntimeError as error:  # of another size
+        wrong = [line.strip() for line in str(error).splitlines()[1:]]
+    if wrong:
         raise UserError(
-            f"the adapter in {folder} does not fit the model ({first}): it was trained beside "
+            f"the adapter in {folder} does not fit the model ({wrong[0]}): it was trained beside "
             "another one, or with another rank. Set model= and lora_rank= to what it was trained "
             "with."
         )

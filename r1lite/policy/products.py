@@ -110,9 +110,12 @@ def fast_products(model: Any = None) -> contextlib.AbstractContextManager[Any]:
     """Inside, linear layers of any architecture multiply by oneDNN where that is exact.
 
     For training; the decoder chooses for itself, as a step of it may have few rows. Layers of
-    4 bits bring products of their own.
+    4 bits bring products of their own, and a backward that computes activations again does so
+    where this is off.
     """
-    packed = getattr(model, "is_quantized", False)
-    if saves("onednn_products") and not packed and onednn_is_exact():
+    other = any(
+        getattr(model, name, False) for name in ("is_quantized", "is_gradient_checkpointing")
+    )
+    if saves("onednn_products") and not other and onednn_is_exact():
         return _ByOneDNN()
     return contextlib.nullcontext()
