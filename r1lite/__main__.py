@@ -120,6 +120,19 @@ def _bench(args: argparse.Namespace) -> None:
     print(json.dumps(found, indent=1))
 
 
+def _plan(args: argparse.Namespace) -> None:
+    from .policy.memory import plan
+
+    memory = args.memory or float(args.preset.removesuffix("gb") if args.preset[0].isdigit() else 0)
+    if not memory:
+        raise UserError(
+            f"preset {args.preset!r} names no GPU: the plan needs its memory. Set --memory to GiB."
+        )
+    cfg = _config(args)
+    print(f"{cfg.model}, {cfg.tuning}, {cfg.n_problems} problems x {cfg.n_answers} answers\n")
+    print(plan(cfg, memory, args.prompt_tokens).table())
+
+
 def _sandbox(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
@@ -205,6 +218,12 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--seeds", type=int, default=5, help="seeds of --to")
     bench.add_argument("--trl-rows", type=int, default=32, help="TRL's answers a pass in --to")
     bench.set_defaults(do=_bench)
+
+    plan = verbs.add_parser("plan", help="will a run fit into a GPU? from a model's config alone")
+    _add_config(plan)
+    plan.add_argument("--memory", type=float, default=0.0, help="GiB; else the preset's")
+    plan.add_argument("--prompt-tokens", type=int, default=256, help="of the longest prompt")
+    plan.set_defaults(do=_plan)
 
     sandbox = verbs.add_parser("sandbox", help="which jails work here; --attack tries to get out")
     sandbox.add_argument("--attack", action="store_true", help="run every program of data/attacks")

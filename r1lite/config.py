@@ -199,7 +199,35 @@ _PAPER = {
     "dtype": "bfloat16",
     "model": "deepseek-ai/DeepSeek-V3-Base",
 }
-PRESETS: dict[str, dict[str, Any]] = {"tiny": {}, "paper": _PAPER}
+# One GPU of so many GB. What fits is planned (`python -m r1lite plan`), not yet measured.
+_GPU = {
+    "template": "r1-zero",
+    "dtype": "bfloat16",
+    "tuning": "lora",
+    "lora_rank": 32,
+    "lora_alpha": 64.0,
+    "max_new_tokens": 1024,
+    "micro_batch_tokens": 8192,
+    "gradient_checkpointing": True,
+    "learning_rate": 1e-5,
+    "steps": 400,
+}
+_GPUS = {
+    "16gb": {
+        "model": "Qwen/Qwen2.5-1.5B",
+        "tuning": "qlora",
+        "optimizer": "paged_adamw_8bit",
+        "n_problems": 16,
+        "micro_batch_tokens": 4096,
+    },
+    "24gb": {"model": "Qwen/Qwen2.5-3B"},
+    "80gb": {"model": "Qwen/Qwen2.5-7B", "max_new_tokens": 4096, "micro_batch_tokens": 32768},
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    **{name: _GPU | numbers for name, numbers in _GPUS.items()},
+    "paper": _PAPER,
+}
 
 
 def preset(name: str, **changes: Any) -> RunConfig:
