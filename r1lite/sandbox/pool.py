@@ -220,6 +220,9 @@ class Sandbox:
             longest = limits.compile_seconds + limits.seconds * len(program.tests) + GRACE
             answer = worker.ask(asdict(program) | asdict(limits), longest)
             runs = tuple(Run(**run) for run in answer["runs"])
+            if not answer["clean"]:
+                worker.end()
+                worker = None
             return Outcome(Run(**answer["compiled"]), runs)
         except OSError as error:
             if worker:

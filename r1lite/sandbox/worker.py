@@ -18,7 +18,6 @@ import json
 import os
 import resource
 import selectors
-import shutil
 import signal
 import sys
 import time
@@ -30,6 +29,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 DETACH, READ_ONLY_AGAIN = 2, 1 | 32 | 4096  # umount2; MS_RDONLY | MS_REMOUNT | MS_BIND
 LINE = 64 * 2**20  # bytes of one job
 ALONE = os.getpid() == 1  # in a namespace of processes of its own
+EXIT = os._exit  # a program may replace the one in os
 
 
 def call(name, *args):
@@ -118,14 +118,12 @@ def start(job, stdin, seconds, memory, work):
     except BaseException as error:  # the program's own, also SystemExit
         code = report(error)
     finally:
-        os._exit(code)
+        EXIT(code)
 
 
 def report(error):
-    if isinstance(error, SystemExit):
-        code = error.code
-        if code is None or isinstance(code, int):
-            return (code or 0) & 255
+    if isinstance(error, SystemExit) and isinstance(error.code, (int, type(None))):
+        return (error.code or 0) & 255
     os.write(2, "".join(traceback.format_exception(error, limit=-3))[-4000:].encode())
     return 1
 
@@ -186,11 +184,6 @@ def drain(key, found, most_bytes):
     return True
 
 
-def check_python(job):
-    compile(job["source"], "program.py", "exec", dont_inherit=True)
-    return 0
-
-
 def run_python(job, test):
     """In the child: the program as a script, or one call of a function of it."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
@@ -212,54 +205,81 @@ def run_python(job, test):
     return 0
 
 
-def run_binary():
-    os.execve("./program", ["program"], {"PATH": "/usr/bin"})
+def run(job, stdin, seconds, memory, work):
+    child, pipes = start(job, stdin, seconds, memory, work)
+    return watch(child, pipes, seconds, job["output_bytes"])
 
 
 def translate(job):
     """Compile the program, or see whether it could be: an answer of the compiler as of a run."""
+    source, seconds = job["source"], job["compile_seconds"]
     if job["language"] == "python":
-        child, pipes = start(
-            job, b"", job["seconds"], job["memory_bytes"], lambda: check_python(job)
-        )
-        return watch(child, pipes, job["seconds"], job["output_bytes"])
-    command = ["g++", "-std=c++17", "-O2", "-pipe", "-o", "program", "program.cpp"]
+
+        def parse():
+            compile(source, "program.py", "exec", dont_inherit=True)
+            return 0
+
+        return run(job, b"", job["seconds"], job["memory_bytes"], parse)
     with open("program.cpp", "w", encoding="utf-8", errors="replace") as file:
-        file.write(job["source"])
+        file.write(source)
+    command = ["g++", "-std=c++17", "-O2", "-pipe", "-o", "program", "program.cpp"]
+    around = {"PATH": "/usr/bin", "TMPDIR": os.getcwd()}
     roomy = job | {"file_bytes": 64 * 2**20, "processes": max(job["processes"], 16)}
-    seconds = job["compile_seconds"]
-    child, pipes = start(
-        roomy,
-        b"",
-        seconds,
-        job["compile_bytes"],
-        lambda: os.execve("/usr/bin/g++", command, {"PATH": "/usr/bin", "TMPDIR": os.getcwd()}),
-    )
-    return watch(child, pipes, seconds, job["output_bytes"])
+    work = functools.partial(os.execve, "/usr/bin/g++", command, around)
+    return run(roomy, b"", seconds, job["compile_bytes"], work)
 
 
-def run_job(job):
-    """Every test of one program: {"compiled": ..., "runs": [...]}."""
-    os.mkdir("job", 0o700)
-    os.chdir("job")
+def enter(folder):
+    """Go to the folder of the job: programs may have locked, removed or replaced it."""
+    here = os.path.join(folder, "job")
+    for path in (folder, here):
+        if os.path.isdir(path) and not os.path.islink(path) and os.stat(path).st_uid == os.getuid():
+            os.chmod(path, 0o1777 if path is folder else 0o700)
+    if not os.path.isdir(here) or os.path.islink(here):
+        if os.path.lexists(here):
+            os.unlink(here)
+        os.mkdir(here, 0o700)
+    os.chdir(here)
+
+
+def wipe(folder):
+    """Remove what a program has left, also behind folders that it has locked."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if os.path.islink(path) or not os.path.isdir(path):
+            os.unlink(path)
+        else:
+            os.chmod(path, 0o700)
+            wipe(path)
+            os.rmdir(path)
+
+
+def run_job(job, folder):
+    """Every test of one program: {"compiled": ..., "runs": [...], "clean": is nothing left}."""
     try:
+        enter(folder)
         compiled, runs = translate(job), []
         tests = job["tests"] if compiled["exit"] == 0 else []
         for test in tests:
+            enter(folder)
             if job["language"] == "cpp":
-                work = run_binary
+                work = functools.partial(os.execve, "./program", ["program"], {"PATH": "/usr/bin"})
             else:
                 work = functools.partial(run_python, job, test)
             stdin = b"" if job["entry"] else test.encode()
-            child, pipes = start(job, stdin, job["seconds"], job["memory_bytes"], work)
-            runs.append(watch(child, pipes, job["seconds"], job["output_bytes"]))
+            runs.append(run(job, stdin, job["seconds"], job["memory_bytes"], work))
             if job["stop_early"] and (runs[-1]["status"] != "ended" or runs[-1]["exit"] != 0):
                 break
-        return {"compiled": compiled, "runs": runs}
+        answer = {"compiled": compiled, "runs": runs}
     finally:
-        os.chdir("..")
-        for name in os.listdir("."):
-            shutil.rmtree(name, ignore_errors=True) if os.path.isdir(name) else os.unlink(name)
+        os.chdir(folder)
+    try:
+        enter(folder)
+        os.chdir(folder)
+        wipe(folder)
+    except (OSError, RecursionError):
+        pass  # what could not be removed is seen below; a new jail will be clean
+    return answer | {"clean": not os.listdir(folder)}
 
 
 def main():
@@ -272,7 +292,7 @@ def main():
     answers.write(b'{"ready": true}\n')
     answers.flush()
     while line := jobs.readline(LINE):
-        answers.write(json.dumps(run_job(json.loads(line))).encode() + b"\n")
+        answers.write(json.dumps(run_job(json.loads(line), folder)).encode() + b"\n")
         answers.flush()
 
 

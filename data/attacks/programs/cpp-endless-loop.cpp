@@ -1,0 +1,6 @@
+// tries: never end
+// wall: time
+int main() {
+  for (volatile long i = 0;; ++i) {
+  }
+}

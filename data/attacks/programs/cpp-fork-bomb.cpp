@@ -1,0 +1,7 @@
+// tries: fork until nothing else can run
+// wall: processes
+#include <unistd.h>
+
+int main() {
+  for (;;) fork();
+}

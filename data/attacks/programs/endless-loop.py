@@ -1,0 +1,4 @@
+# tries: never end
+# wall: time
+while True:
+    pass

@@ -1,0 +1,11 @@
+# tries: leave a queue that outlives every process
+# wall: system calls
+import ctypes
+import os
+
+libc = ctypes.CDLL(None, use_errno=True)
+got = libc.msgget(0x7231, 0o1666)
+if got == -1:
+    print(f"stopped: {os.strerror(ctypes.get_errno())}")
+else:
+    print("ESCAPED with", got)

@@ -1,0 +1,3 @@
+# tries: overflow the parser
+# wall: compiler
+print(eval('(' * 10**6 + ')' * 10**6))
