@@ -10,7 +10,15 @@ import pytest
 from r1lite import rewards
 from r1lite.prompt import split_answer
 from r1lite.records import Problem
-from r1lite.rewards import RULES, accuracy_reward, format_reward, is_right, maths_reward, score
+from r1lite.rewards import (
+    RULES,
+    accuracy_reward,
+    code_reward,
+    format_reward,
+    is_right,
+    maths_reward,
+    score,
+)
 from r1lite.world import FAMILIES
 
 GOOD = "<think> a </think> <answer> b </answer>"
@@ -158,6 +166,29 @@ def test_row_20_part_of_the_format_is_worth_nothing(text):
     """Row 20: points for each tag are points for never finishing."""
     assert fmt(text) == 0.0
     assert set(RULES) == {"accuracy", "format"}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "while True: pass",
+        "import os\nwhile os.fork() >= 0: pass",
+        "x = bytearray(2**40)",
+        "import urllib.request\nprint(urllib.request.urlopen('http://127.0.0.1').read())",
+        "print(1)",
+        "raise SystemExit(0)",
+    ],
+    ids=["no end", "fork", "memory", "network", "a prefix of the output", "exit 0"],
+)
+def test_row_21_what_a_program_does_is_paid_only_if_its_output_is_right(program):
+    """All of it, in time; and the program after it is graded as ever."""
+    gold = {"tests": [{"input": "", "output": "1\n2\n3"}], "limits": {"seconds": 0.5}}
+    hidden = Problem("p", "code", "c", "en", "q", gold)
+    answers = [f"<think> t </think> <answer> {text} </answer>" for text in (program, RIGHT_21)]
+    assert code_reward(["q"] * 2, answers, problem=[hidden] * 2) == [0.0, 1.0]
+
+
+RIGHT_21 = "for i in (1, 2, 3): print(i)"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from r1lite.records import Problem, UserError
 from r1lite.rewards import code, code_reward
 from r1lite.sandbox import Limits, Program, Sandbox, jail, pool
 
+REPO = Path(__file__).resolve().parents[1]
 QUICK = Limits(seconds=1.0)
 WORKING = [name for name in jail.JAILS[:2] if not jail.missing(name)]
 
@@ -134,6 +135,45 @@ def test_many_programs_come_back_in_order():
     with Sandbox("auto") as sandbox:
         programs = [Program("python", f"print({i})") for i in range(40)]
         assert [o.runs[0].stdout for o in sandbox.run(programs)] == [f"{i}\n" for i in range(40)]
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_jail_outlives_the_thread_that_started_it(name):
+    """The kernel's "die with the parent" means the parent's thread: a pool's ends soon."""
+    with Sandbox(name, 1) as sandbox:
+        sandbox._free.get().end()
+        sandbox._free.put(None)
+        run(sandbox, "python", "print(1)")  # in a thread of its own, which then ends
+        worker = sandbox._free.get()
+        sandbox._free.put(worker)
+        time.sleep(0.2)
+        assert worker.process.poll() is None
+        assert run(sandbox, "python", "print(2)").runs[0].stdout == "2\n"
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_jail_ends_with_the_process_that_started_it(name):
+    code = (
+        "import os, time\nfrom r1lite.sandbox import *\n"
+        f"s = Sandbox({name!r}, 1)\ns.run([Program('python', 'print(1)')])\n"
+        "print(*s.pids(), flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=False
+    )
+    pid = int(killed.stdout)
+    end = time.monotonic() + 20
+    while _runs(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert killed.returncode == -9 and not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    """A dead process that nobody has buried counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_a_lost_jail_is_said_and_replaced():

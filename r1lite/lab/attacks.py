@@ -125,7 +125,7 @@ class Target:
             "the secret file": self.secret.read_text(encoding="utf-8"),
             "the folder": sorted(os.listdir(self.folder)),
             "a file": [str(p) for place in places for p in Path(place).glob(f"{MARK}*")],
-            "the victim": Path(f"/proc/{self.victim.pid}/stat").read_text().split()[2],
+            "the victim": Path(f"/proc/{self.victim.pid}/stat").read_text().split()[2] in "RSD",
             "an abstract socket": MARK in Path("/proc/net/unix").read_text(),
         }
 

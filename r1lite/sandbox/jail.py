@@ -109,7 +109,7 @@ def jail_command(jail: str, scratch: str, room: int) -> list[str]:
         ]
         return [*unshare, "--", *build, *worker_command(SHOWN, "/tmp")]
     command = "bwrap --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try"
-    command += " --die-with-parent --new-session --as-pid-1 --clearenv"
+    command += " --new-session --as-pid-1 --clearenv"
     words = command.split() + ([] if root else ["--unshare-user", "--disable-userns"])
     words += [
         "--perms",
