@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from . import dist
 from .config import PRESETS, RunConfig, field_help, preset
 from .records import UserError
 
@@ -41,7 +42,8 @@ def _zero(args: argparse.Namespace) -> None:
     from .learn import train
 
     result = train(_config(args))
-    print(f"log, samples and model: {result.run_dir}")
+    if dist.leads():
+        print(f"log, samples and model: {result.run_dir}")
 
 
 def _base(args: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ import torch
 from conftest import VARIED
 
 from r1lite.config import RunConfig
-from r1lite.learn import Result, grpo, rollout, train
+from r1lite.learn import Result, grpo, interrupt, rollout, train
 from r1lite.policy import load_policy
 from r1lite.stages import gate
 
@@ -257,7 +257,8 @@ def test_ctrl_c_in_a_notebook_is_not_an_error(cfg):
     assert (Path(cfg.run_dir) / "checkpoint-000002").exists()
 
 
-def test_a_second_ctrl_c_stops_at_once(cfg):
+def test_a_second_ctrl_c_stops_at_once(cfg, monkeypatch):
+    monkeypatch.setattr(interrupt, "ONE_PRESS", -1.0)  # the two below come in the same second
     before = signal.getsignal(signal.SIGINT)
 
     def impatient(log):
@@ -267,6 +268,15 @@ def test_a_second_ctrl_c_stops_at_once(cfg):
     with pytest.raises(KeyboardInterrupt):
         train(cfg, rewards=VARIED, progress=False, on_step=impatient)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_ctrl_c_that_comes_twice_within_a_second_is_one(cfg):
+    def echo(log):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    result = train(cfg, rewards=VARIED, progress=False, on_step=echo)
+    assert result.interrupted and (Path(cfg.run_dir) / "checkpoint-000001").exists()
 
 
 def test_a_stopped_gate_writes_no_verdict(mini_folder, tmp_path, monkeypatch):

@@ -78,6 +78,23 @@ def token_budget_chunks(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return chunks if chunks[0] else []
 
 
+def balanced_shares(lengths: Sequence[int], n: int) -> list[list[int]]:
+    """Row indices dealt out to n processes so that each has about as many tokens to read.
+
+    The longest first, each to whoever has least so far.
+
+    >>> balanced_shares([3, 9, 2, 4], n=2)
+    [[1], [3, 0, 2]]
+    """
+    shares: list[list[int]] = [[] for _ in range(n)]
+    loads = [0] * n
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        least = loads.index(min(loads))
+        shares[least].append(index)
+        loads[least] += lengths[index]
+    return shares
+
+
 def pad_right(rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype) -> torch.Tensor:
     """(B, L) of ragged rows, the tail filled with value."""
     length = max(map(len, rows))

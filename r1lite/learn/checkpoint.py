@@ -6,19 +6,26 @@ optimizer, reference and step number are the whole state of a run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from pathlib import Path
 
 import torch
 
+from .. import dist
 from ..config import RESUMABLE, RunConfig
 from ..policy.adapters import Reference
 from ..policy.load import Policy, save_policy
+from ..policy.shard import is_sharded
 from ..records import UserError
 from ..runlog import atomic_path, read_json, write_json
+from .slices import cut_whole, load_slices, save_slices
 
 KEEP = 2
+
+
+SLICES = "slices"  # the folder of a checkpoint with weights cut over processes
 
 
 def _digest(path: Path) -> str:
@@ -33,19 +40,31 @@ def save_checkpoint(
     reference: Reference | None,
     cfg: RunConfig,
 ) -> Path:
-    """Write run_dir/checkpoint-<step>, complete or not at all; keeps the newest two."""
+    """Write run_dir/checkpoint-<step>, complete or not at all; keeps the newest two.
+
+    Of many processes, each writes its slices, or one writes all.
+    """
     folder = Path(run_dir) / f"checkpoint-{step:06d}"
-    with atomic_path(folder) as temporary:
-        save_policy(policy, temporary)
-        torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
-        if reference is not None:
-            torch.save(reference.state_dict(), temporary / "reference.pt")
-        files = {p.name: _digest(p) for p in sorted(temporary.iterdir()) if p.is_file()}
-        write_json(
-            temporary / "state.json", {"step": step, "config": cfg.as_dict(), "files": files}
-        )
-    for old in sorted(Path(run_dir).glob("checkpoint-*"))[:-KEEP]:
-        shutil.rmtree(old)
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(atomic_path(folder)) if dist.leads() else None
+        temporary = dist.led(temporary)
+        if is_sharded(policy.model):
+            save_slices(temporary / SLICES, policy.model, optimizer, reference)
+        elif dist.leads():
+            save_policy(policy, temporary)
+            torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
+            if reference is not None:
+                torch.save(reference.state_dict(), temporary / "reference.pt")
+        dist.wait()
+        if dist.leads():
+            every = [p for p in sorted(temporary.rglob("*")) if p.is_file()]
+            files = {p.relative_to(temporary).as_posix(): _digest(p) for p in every}
+            write_json(
+                temporary / "state.json", {"step": step, "config": cfg.as_dict(), "files": files}
+            )
+    if dist.leads():
+        for old in sorted(Path(run_dir).glob("checkpoint-*"))[:-KEEP]:
+            shutil.rmtree(old)
     return folder
 
 
@@ -100,11 +119,28 @@ def check_same_run(folder: Path, cfg: RunConfig) -> int:
     return state["step"]
 
 
+def in_slices(folder: Path) -> bool:
+    """Whether a checkpoint was written with weights cut over processes."""
+    return (folder / SLICES).exists()
+
+
 def load_checkpoint(
-    folder: Path, optimizer: torch.optim.Optimizer, reference: Reference | None
+    folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, reference: Reference | None
 ) -> None:
-    """Put optimizer and reference back; the policy is loaded from the folder like any model,
-    or its adapter beside the model that it belongs to."""
-    optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+    """Put optimizer and reference back, and weights from slices, into any number of processes.
+
+    Other weights are loaded from the folder like any model, an adapter beside the model that it
+    belongs to.
+    """
+    if in_slices(folder):
+        load_slices(folder / SLICES, policy.model, optimizer, reference)
+        return
+    state, kept = torch.load(folder / "optimizer.pt", weights_only=True), None
     if reference is not None:
-        reference.load_state_dict(torch.load(folder / "reference.pt", weights_only=True))
+        kept = torch.load(folder / "reference.pt", weights_only=True)
+    if is_sharded(policy.model):
+        cut_whole(policy.model, optimizer, state, reference, kept)
+        return
+    optimizer.load_state_dict(state)
+    if reference is not None:
+        reference.load_state_dict(kept)

@@ -9,9 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
+from .. import dist
 from ..config import RunConfig
 from ..policy.adapters import Reference, merged
 from ..policy.load import Policy, load_policy, save_policy
+from ..policy.shard import shard
 from ..records import Group, StepLog
 from ..rewards import Reward
 from ..runlog import (
@@ -25,7 +29,13 @@ from ..runlog import (
     write_json,
 )
 from ..world import read_problems
-from .checkpoint import check_same_run, find_checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import (
+    check_same_run,
+    find_checkpoint,
+    in_slices,
+    load_checkpoint,
+    save_checkpoint,
+)
 from .clock import Clock
 from .health import Health
 from .interrupt import PoliteInterrupt
@@ -63,34 +73,53 @@ def train(
     Ctrl-C ends the run after the rollout under way and saves; a second one ends it at once.
     Raises UserError where a setting, a file or a checkpoint is wrong, RunStopped on a NaN.
     """
+    with dist.many(cfg.device):
+        return _train(cfg, rewards, progress, on_step)
+
+
+def _train(
+    cfg: RunConfig,
+    rewards: Mapping[str, Reward] | None,
+    progress: bool,
+    on_step: Callable[[StepLog], None] | None,
+) -> Result:
     from tqdm import tqdm
 
-    run_dir = Path(cfg.run_dir)
+    run_dir, leads = Path(cfg.run_dir), dist.leads()
     run_dir.mkdir(parents=True, exist_ok=True)
     pool = read_problems(cfg.problems) if cfg.problems else ()
     folder, warnings = find_checkpoint(run_dir)
     start = check_same_run(folder, cfg) if folder else 0
     policy = load_for(cfg, folder)
     optimizer = make_optimizer(policy, cfg)
-    reference = Reference(policy.model) if cfg.beta else None
+    reference = None
+    if cfg.beta:
+        reference = Reference(policy.model, load_for(cfg).model if dist.started() else None)
     if folder:
-        load_checkpoint(folder, optimizer, reference)
-    remove_leftovers(run_dir)
-    for name in ("metrics.jsonl", "rollouts.jsonl"):
-        truncate_jsonl(run_dir / name, start)
-    write_json(run_dir / "run.json", describe_run(stage="zero", config=cfg.as_dict()))
-    sinks, health, logs = open_sinks(cfg.log_to, run_dir), Health(), []
+        load_checkpoint(folder, policy, optimizer, reference)
+    health, logs, sinks = Health(), [], []
+    if leads:  # one process writes
+        remove_leftovers(run_dir)
+        for name in ("metrics.jsonl", "rollouts.jsonl"):
+            truncate_jsonl(run_dir / name, start)
+        write_json(run_dir / "run.json", describe_run(stage="zero", config=cfg.as_dict()))
+        sinks = open_sinks(cfg.log_to, run_dir)
+    dist.wait()
     if folder and (run_dir / "metrics.jsonl").exists():
         health.replay(read_jsonl(run_dir / "metrics.jsonl"))
     per_rollout = cfg.updates_per_rollout
-    bar = tqdm(total=cfg.steps, initial=start, desc="GRPO", unit="step", disable=not progress)
-    for warning in warnings:
+    hidden = not (progress and leads)
+    bar = tqdm(total=cfg.steps, initial=start, desc="GRPO", unit="step", disable=hidden)
+    for warning in warnings if leads else ():
         bar.write(f"warning: {warning}")
 
-    step, saved, clock = start, start, Clock()
+    step, saved, clock, stop = start, start, Clock(), False
     with bar, PoliteInterrupt() as interrupt:
-        while step < cfg.steps and not interrupt.asked:
+        while step < cfg.steps and not stop:
             now = cfg.at(step + 1)
+            if policy.engine is not None:
+                policy.engine.update(policy.model)
+                clock.lap("sync")
             groups, every = gather(policy, now, step + 1, pool, rewards, clock)
             figures, parts = rollout_figures(every), part_figures(every)
             gap = None
@@ -107,6 +136,11 @@ def train(
                 complaints = health.observe(log)
                 clock.lap("other")
                 row = asdict(log) | parts | tokens | {"seconds": clock.read()}
+                logs.append(log)
+                if on_step:
+                    on_step(log)
+                if not leads:
+                    continue
                 append_jsonl(
                     run_dir / "metrics.jsonl",
                     row | ({"warnings": complaints} if complaints else {}),
@@ -115,36 +149,43 @@ def train(
                     sink(step, asdict(log) | parts)
                 for complaint in complaints:
                     bar.write(f"warning: {complaint}")
-                logs.append(log)
                 bar.update(1)
                 bar.set_postfix(
                     reward=f"{log.reward:.2f}",
                     right=f"{log.accuracy:.2f}",
                     tokens=f"{log.length:.0f}",
                 )
-                if on_step:
-                    on_step(log)
-            if step // cfg.samples_every > (step - per_rollout) // cfg.samples_every:
+            if leads and step // cfg.samples_every > (step - per_rollout) // cfg.samples_every:
                 _write_rollouts(run_dir, step, groups)
-            if step - saved >= cfg.checkpoint_every or step == cfg.steps or interrupt.asked:
+            stop = dist.any_of(interrupt.asked)
+            if step - saved >= cfg.checkpoint_every or step == cfg.steps or stop:
                 save_checkpoint(run_dir, step, policy, optimizer, reference, cfg)
                 saved = step
-        if interrupt.asked:
+        if stop and leads:
             bar.write(f"stopped after step {step}; the same call goes on from there.")
-    if step >= cfg.steps:
+    if policy.engine is not None:
+        policy.engine.update(policy.model)
+        policy = policy.engine.whole(policy)
+    if step >= cfg.steps and leads:
         with atomic_path(run_dir / "final") as temporary:
             save_policy(replace(policy, model=merged(policy.model)), temporary)
-    return Result(policy, logs, run_dir, interrupted=interrupt.asked)
+    dist.wait()
+    return Result(policy, logs, run_dir, interrupted=stop)
 
 
 def load_for(cfg: RunConfig, folder: Path | None = None) -> Policy:
-    """The policy of a run at its start, or as a checkpoint of it has kept it."""
-    full = cfg.tuning == "full"
-    return load_policy(
-        str(folder) if folder and full else cfg.model,
-        adapter=None if full else folder,
-        **{name: getattr(cfg, name) for name in LOADED},
-    )
+    """The policy of a run at its start, or as a checkpoint of it has kept it.
+
+    Under torchrun all weights are trained in slices, and an adapter is whole in every process.
+    """
+    how = {name: getattr(cfg, name) for name in LOADED}
+    if cfg.tuning != "full":
+        return load_policy(cfg.model, adapter=folder, **how)
+    there = cfg.model if folder is None or in_slices(folder) else str(folder)
+    if not dist.started():
+        return load_policy(there, **how)
+    policy = load_policy(there, **how | {"device": "cpu", "dtype": "float32"})
+    return shard(policy, cfg.device, getattr(torch, cfg.dtype))
 
 
 def _write_rollouts(run_dir: Path, step: int, groups: Sequence[Group]) -> None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
+
+from .. import dist
+
+ONE_PRESS = 1.0  # seconds: torchrun passes on a Ctrl-C that the terminal has sent already
 
 
 class PoliteInterrupt:
-    """While active, the first SIGINT sets `asked`; the second raises KeyboardInterrupt.
+    """While active, the first SIGINT sets `asked`; one a second or more later raises
+    KeyboardInterrupt.
 
     Outside the main thread signals cannot be caught; Ctrl-C then acts as it always does.
     """
@@ -16,6 +22,7 @@ class PoliteInterrupt:
     def __init__(self) -> None:
         self.asked = False
         self._before = None
+        self._first = 0.0
 
     def __enter__(self) -> PoliteInterrupt:
         if threading.current_thread() is threading.main_thread():
@@ -23,13 +30,14 @@ class PoliteInterrupt:
         return self
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() - self._first > ONE_PRESS:
             raise KeyboardInterrupt
-        self.asked = True
-        print(
-            "\nfinishing this step, then saving; press Ctrl-C again to stop at once",
-            file=sys.stderr,
-        )
+        if self.asked:
+            return
+        self.asked, self._first = True, time.monotonic()
+        if dist.leads():
+            said = "\nfinishing this step, then saving; press Ctrl-C again to stop at once"
+            print(said, file=sys.stderr)
 
     def __exit__(self, *exception: object) -> None:
         if self._before is not None:

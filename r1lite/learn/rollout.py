@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from .. import dist
 from ..config import RunConfig
 from ..policy.load import Policy
 from ..policy.sample import sample_parts
@@ -55,16 +56,17 @@ def rollout(
 ) -> list[Group]:
     """Sample a group of answers to each problem and score them.
 
+    Of many processes each does so with its share of the problems, and all get all groups.
     A rollout that is written in parts is scored in parts, each beside the writing of the next, so
     that a slow reward costs only what it takes longer than the model.
     """
     clock = clock or Clock()
     beside = ThreadPoolExecutor(1)
     try:
-        written = _written(policy, problems, cfg, step)
+        written = _written(policy, dist.share(problems), cfg, step)
         parts = [beside.submit(reward, part, cfg, rewards) for part in written]
         clock.lap("rollout")
-        groups = [group for part in parts for group in part.result()]
+        groups = dist.gathered(group for part in parts for group in part.result())
         clock.lap("reward")
     finally:
         beside.shutdown(wait=False, cancel_futures=True)  # an error waits for no reward

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .. import dist
 from ..config import RunConfig
 from ..policy.adapters import Reference, speaking, trainable
 from ..policy.load import Policy
@@ -14,9 +15,10 @@ from ..policy.logprobs import token_logps
 from ..policy.products import fast_products
 from ..policy.prompts import SharedPrompts, shares_prompts
 from ..policy.savings import saves
+from ..policy.shard import is_sharded, whole
 from ..records import Group, UserError
 from ..world import keyed_rng
-from .batching import Batch, Row, to_batch, to_rows, token_budget_chunks
+from .batching import Batch, Row, balanced_shares, to_batch, to_rows, token_budget_chunks
 from .objective import group_advantages, grpo_terms, kl_estimate
 
 
@@ -25,9 +27,14 @@ def make_optimizer(policy: Policy, cfg: RunConfig) -> torch.optim.Optimizer:
 
     "adamw_8bit" keeps its two moments in 8 bits, "paged_adamw_8bit" also moves them to the main
     memory while the GPU is full (bitsandbytes; matrices below 4,096 numbers stay in 32 bits).
-    Raises UserError where bitsandbytes is missing.
+    Raises UserError where bitsandbytes is missing, or cannot do it.
     """
     weights = list(trainable(policy.model).values())
+    if cfg.optimizer != "adamw" and is_sharded(policy.model):
+        raise UserError(
+            f"optimizer={cfg.optimizer!r} cannot keep its moments in slices, as torchrun trains "
+            'all weights. Set optimizer="adamw", or train an adapter: tuning="lora".'
+        )
     if cfg.optimizer == "adamw":
         return torch.optim.AdamW(weights, lr=cfg.learning_rate, weight_decay=0.0, fused=True)
     try:
@@ -84,13 +91,13 @@ def reference_kl(
     rows = to_rows(groups, torch.zeros(len(groups), len(groups[0].rollouts)))
     found = torch.zeros(len(rows))
     with speaking(reference) as model:
-        answers = AnswerLogps(model, rows, policy.pad_id, cfg.temperature)
-        for chunk in token_budget_chunks([len(row) for row in rows], cfg.micro_batch_tokens):
+        answers, parts = micro_batches(policy, model, rows, cfg)
+        for chunk, counts in parts:
             part = [rows[i] for i in chunk]
             batch = to_batch(part, policy.pad_id).to(policy.device)
             kl = kl_estimate(batch.logp_old, answers.of(part, batch), cfg.kl_estimator)
-            found[chunk] = (kl * batch.response_mask).sum(-1).float().cpu()
-    return found.view(len(groups), -1)
+            found[chunk] += counts * (kl * batch.response_mask).sum(-1).float().cpu()
+    return dist.added_tensor(found).view(len(groups), -1)
 
 
 # Sharing a prompt needs a mask of answer x (prompt + answer), which grows with the square of the
@@ -135,27 +142,46 @@ class AnswerLogps:
             self.shared.backward()
 
 
+def micro_batches(
+    policy: Policy, model: Any, rows: Sequence[Row], cfg: RunConfig
+) -> tuple[AnswerLogps, list[tuple[list[int], float]]]:
+    """This process's share of rows, prepared, and cut into (row indices, 1.0).
+
+    Where weights are in slices, all processes must call the model equally often: one that has fewer
+    micro-batches repeats a row, with 0.0 in place of 1.0.
+    """
+    lengths = [len(row) for row in rows]
+    mine = balanced_shares(lengths, dist.size())[dist.rank()] if dist.size() > 1 else None
+    mine = list(range(len(rows))) if mine is None else sorted(mine)
+    chunks = token_budget_chunks([lengths[i] for i in mine], cfg.micro_batch_tokens)
+    parts = [([mine[i] for i in chunk], 1.0) for chunk in chunks]
+    if is_sharded(policy.model):
+        parts += [([0], 0.0)] * int(dist.highest(len(parts)) - len(parts))
+    answers = AnswerLogps(model, [rows[i] for i in mine], policy.pad_id, cfg.temperature)
+    return answers, parts
+
+
 def _backward(
     policy: Policy,
     taught: Sequence[Row],
     rows: Sequence[Row],
     cfg: RunConfig,
     reference: Reference | torch.nn.Module | None,
-) -> tuple[dict[str, float], AnswerLogps]:
+) -> dict[str, float]:
     """Leave the gradient of the loss of a mini-batch on the weights; returns totals of the log.
 
     taught  those of rows that have a gradient. The loss is a sum over them divided by the number
-            of rows, so micro-batches and dropping change nothing.
+            of rows, so micro-batches, dropping and sharing them out change nothing.
     """
     n_rows = max(len(rows), 1)
     mean_length = max(sum(len(row.answer_ids) for row in rows) / n_rows, 1.0)
     divide_by = {"own": None, "mean": mean_length, "limit": float(cfg.max_new_tokens)}
-    answers = AnswerLogps(policy.model, taught, policy.pad_id, cfg.temperature)
+    answers, parts = micro_batches(policy, policy.model, taught, cfg)
     if reference is not None:
         with torch.no_grad(), speaking(reference) as model:
-            reference_answers = AnswerLogps(model, taught, policy.pad_id, cfg.temperature)
-    totals = {"loss": 0.0, "kl": 0.0, "n_clipped": 0.0, "sampler_gap": 0.0}
-    for chunk in token_budget_chunks([len(row) for row in taught], cfg.micro_batch_tokens):
+            reference_answers, _ = micro_batches(policy, model, taught, cfg)
+    totals, gap = {"loss": 0.0, "kl": 0.0, "n_clipped": 0.0}, 0.0
+    for chunk, counts in parts:
         part = [taught[i] for i in chunk]
         batch = to_batch(part, policy.pad_id).to(policy.device)
         logp_new = answers.of(part, batch)
@@ -178,15 +204,17 @@ def _backward(
             form=cfg.form,
             divide_by=divide_by[cfg.length_norm],
         )
-        loss = terms.per_answer.sum() / n_rows
-        loss.backward()
-        gap = ((logp_new.detach() - batch.logp_old) * batch.response_mask).abs().max().item()
+        loss = counts * terms.per_answer.sum() / n_rows
+        # slices of gradients are averaged over the processes, and the loss is a sum over them
+        (loss * dist.size() if is_sharded(policy.model) else loss).backward()
+        off = ((logp_new.detach() - batch.logp_old) * batch.response_mask).abs().max().item()
         totals["loss"] += loss.item()
-        totals["kl"] += terms.kl.sum().item() / n_rows
-        totals["n_clipped"] += terms.n_clipped.item()
-        totals["sampler_gap"] = max(totals["sampler_gap"], gap)
+        totals["kl"] += counts * terms.kl.sum().item() / n_rows
+        totals["n_clipped"] += counts * terms.n_clipped.item()
+        gap = max(gap, counts * off)
     answers.backward()
-    return totals, answers
+    tokens = {"tokens_trained": answers.n_real, "tokens_computed": answers.n_computed}
+    return dist.added(totals | tokens) | {"sampler_gap": dist.highest(gap)}
 
 
 def update(
@@ -209,11 +237,13 @@ def update(
     drop = saves("drop_equal_groups") and not in_loss(cfg)
     taught = [row for row in rows if row.advantage != 0.0 or not drop]
     with fast_products(policy.model):
-        totals, answers = _backward(policy, taught, rows, cfg, reference)
+        totals = _backward(policy, taught, rows, cfg, reference)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = 0.0
     if taught:  # else Adam's momentum would move the weights for no reason
-        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm).item()
+        if not is_sharded(policy.model):
+            dist.add_gradients(parameters)
+        grad_norm = whole(torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)).item()
         for group in optimizer.param_groups:
             group["lr"] = cfg.learning_rate * min(1.0, step / max(cfg.warmup_steps, 1))
         optimizer.step()
@@ -225,6 +255,6 @@ def update(
         "kl": totals["kl"],
         "clip_fraction": totals["n_clipped"] / n_tokens,
         "sampler_gap": totals["sampler_gap"],
-        "tokens_trained": answers.n_real,
-        "tokens_computed": answers.n_computed,
+        "tokens_trained": totals["tokens_trained"],
+        "tokens_computed": totals["tokens_computed"],
     }

@@ -142,27 +142,30 @@ class Reference:
     """The policy as it was at some update: a frozen copy of the model, or the adapter of then.
 
     At the start an adapter's reference is the base, with the adapter off.
+    model   the policy's
+    second  the same model loaded once more, where the first cannot be copied: it is in slices
     """
 
-    def __init__(self, model: Any):
-        self._copy = None if has_adapter(model) else copy.deepcopy(model).requires_grad_(False)
-        if self._copy is not None:
-            self._copy.eval()
+    def __init__(self, model: Any, second: Any = None):
+        self.copy = None
+        if not has_adapter(model):
+            self.copy = copy.deepcopy(model) if second is None else second
+            self.copy.requires_grad_(False).eval()
         self._model = model
         self._then: dict[str, torch.Tensor] | None = None
 
     def become(self, model: Any) -> None:
         """From here on it is the policy of now (the paper: every 400 updates)."""
-        if self._copy is not None:
-            self._copy.load_state_dict(model.state_dict())
+        if self.copy is not None:
+            self.copy.load_state_dict(model.state_dict())
         else:
             self._then = {name: p.detach().clone() for name, p in trainable(model).items()}
 
     @contextlib.contextmanager
     def speaking(self) -> Iterator[Any]:
         """A model that is the reference, inside the `with` block."""
-        if self._copy is not None:
-            yield self._copy
+        if self.copy is not None:
+            yield self.copy
         elif self._then is None:
             self._model.disable_adapters()
             try:
@@ -182,11 +185,11 @@ class Reference:
             parameter.data = values[name]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        return self._copy.state_dict() if self._copy is not None else dict(self._then or {})
+        return self.copy.state_dict() if self.copy is not None else dict(self._then or {})
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        if self._copy is not None:
-            self._copy.load_state_dict(state)
+        if self.copy is not None:
+            self.copy.load_state_dict(state)
         else:
             self._then = state or None
 

@@ -31,11 +31,16 @@ TINY_BASE = "data/tiny-base"
 
 @dataclass(frozen=True)
 class Policy:
-    """A model with its tokenizer; `max_length` is the context in tokens."""
+    """A model with its tokenizer; `max_length` is the context in tokens.
+
+    engine  what writes the answers, if not the model itself: a whole copy of weights in slices, or
+            vLLM. It has update(model), which makes it the model of now, and write(...).
+    """
 
     model: Any
     tokenizer: Any
     max_length: int
+    engine: Any = None
 
     @property
     def device(self) -> torch.device:

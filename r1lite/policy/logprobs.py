@@ -52,6 +52,20 @@ def forward_logps(
 
     mask  (B, N) compute the scores of words only where True; the rest is 0
     """
+    compute = getattr(model, "compute_logps", None)  # a model in slices has to be put together
+    if compute is None:
+        return compute_logps(model, targets, mask, temperature, **inputs)
+    return compute(targets, mask, temperature, **inputs)
+
+
+def compute_logps(
+    model: Any,
+    targets: torch.Tensor,
+    mask: torch.Tensor | None,
+    temperature: float,
+    **inputs: Any,
+) -> torch.Tensor:
+    """forward_logps of a model whose weights are there."""
     body, weight = plain_head(model)
     if body is None:
         scores = model(**inputs).logits

@@ -110,8 +110,8 @@ def fast_products(model: Any = None) -> contextlib.AbstractContextManager[Any]:
     """Inside, linear layers of any architecture multiply by oneDNN where that is exact.
 
     For training; the decoder chooses for itself, as a step of it may have few rows. Layers of
-    4 bits bring products of their own, and a backward that computes activations again does so
-    where this is off.
+    4 bits bring products of their own, a backward that computes activations again does so where
+    this is off, and weights in slices are other tensors at every pass.
     """
     other = any(
         getattr(model, name, False) for name in ("is_quantized", "is_gradient_checkpointing")

@@ -121,5 +121,7 @@ class SharedPrompts:
 
 
 def shares_prompts(model: Any) -> bool:
-    """Whether SharedPrompts fits this model; checkpointed layers keep no keys."""
-    return can_share_keys(model) and not getattr(model, "is_gradient_checkpointing", False)
+    """Whether SharedPrompts fits this model: checkpointed layers keep no keys, and weights in
+    slices are taken apart before the last backward."""
+    checkpoints = getattr(model, "is_gradient_checkpointing", False)
+    return can_share_keys(model) and not checkpoints and not hasattr(model, "compute_logps")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -69,24 +70,34 @@ def sample_parts(
                 f"{policy.max_length}. Lower max_new_tokens to at most "
                 f"{max(policy.max_length - len(prompt), 0)}, or shorten the question."
             )
-    at_once = max(1, ROWS_AT_ONCE // n_answers)
+    engine = policy.engine
+    at_once = max(1, (ROWS_AT_ONCE if engine is None else engine.rows_at_once) // n_answers)
+    write = partial(write_answers, policy) if engine is None else engine.write
+    for first in range(0, len(problems), at_once):
+        part = slice(first, first + at_once)
+        keys = [(*key, problem.problem_id) for problem in problems[part]]
+        written = iter(write(prompts[part], keys, n_answers, max_new_tokens, temperature, top_p))
+        yield [
+            Group(problem, tuple(prompt), tuple(islice(written, n_answers)))
+            for problem, prompt in zip(problems[part], prompts[part])
+        ]
+
+
+def write_answers(
+    policy: Policy,
+    prompts: list[list[int]],
+    keys: Sequence[tuple[object, ...]],
+    n_answers: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+) -> list[Rollout]:
+    """n_answers to each prompt, by the model itself; keys: what the sampling of each hangs on."""
+    uniforms = [_uniforms((*key, i), max_new_tokens) for key in keys for i in range(n_answers)]
     was_training = policy.model.training
     policy.model.eval()
     try:
-        for first in range(0, len(problems), at_once):
-            part = slice(first, first + at_once)
-            uniforms = np.stack(
-                [
-                    _uniforms((*key, problem.problem_id, answer), max_new_tokens)
-                    for problem in problems[part]
-                    for answer in range(n_answers)
-                ]
-            )
-            written = iter(_decode(policy, prompts[part], n_answers, uniforms, temperature, top_p))
-            yield [
-                Group(problem, tuple(prompt), tuple(islice(written, n_answers)))
-                for problem, prompt in zip(problems[part], prompts[part])
-            ]
+        return _decode(policy, prompts, n_answers, np.stack(uniforms), temperature, top_p)
     finally:
         policy.model.train(was_training)
 

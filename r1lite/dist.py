@@ -1,0 +1,173 @@
+"""One process or many: who am I, what is my share, and sums over all of us.
+
+`torchrun -m r1lite zero` starts the same program several times; torchrun tells each copy its number
+(its rank) and where the others are. In one process every function here gives back what it was
+given. Each process works on its share; whatever decides (rewards, advantages, whether to stop) is
+gathered first, so that all processes decide the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as torch_dist
+
+from .records import UserError
+
+T = TypeVar("T")
+BUCKET = 2**25  # numbers of gradients that travel at once
+
+
+def launched() -> bool:
+    """True in a process that torchrun has started."""
+    return torch_dist.is_available() and torch_dist.is_torchelastic_launched()
+
+
+@contextlib.contextmanager
+def many(device: str = "auto"):
+    """Inside, the processes of a torchrun can talk to each other; without torchrun nothing happens.
+
+    Each takes the GPU of its number on its machine. If another process dies while this one waits
+    for it, UserError says so; torchrun then ends all of them.
+    """
+    if not launched() or started():
+        yield
+        return
+    gpu = torch.cuda.is_available() and device != "cpu"
+    if gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    before = signal.signal(signal.SIGTERM, _ended)  # how torchrun ends the others
+    torch_dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("peer", "Gloo", "gloo", "NCCL", "Connection")):
+            raise
+        raise UserError(f"{_ENDED} ({' '.join(str(error).split())[:200]})") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        with contextlib.suppress(RuntimeError):  # a broken group cannot be taken down in order
+            torch_dist.destroy_process_group()
+
+
+_ENDED = (
+    "another process of this run has ended, so it cannot go on. torchrun says below which (out of "
+    "memory, most often); the last checkpoint is whole: the same command goes on from there"
+)
+
+
+def _ended(number: int, frame: object) -> None:
+    if rank() < 2:  # two, as the first may be the one that died
+        print(f"r1lite, process {rank()} of {size()}: {_ENDED}.", file=sys.stderr, flush=True)
+    os._exit(143)  # threads of the process group may hang, and nothing is left to save
+
+
+def started() -> bool:
+    """True inside `many` under torchrun, also of one process."""
+    return torch_dist.is_available() and torch_dist.is_initialized()
+
+
+def size() -> int:
+    """Number of processes."""
+    return torch_dist.get_world_size() if started() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return torch_dist.get_rank() if started() else 0
+
+
+def leads() -> bool:
+    """True in the one process that writes files and speaks to the user; also outside `many`."""
+    return int(os.environ["RANK"]) == 0 if launched() else True
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """Every size()-th item, beginning with that of this rank."""
+    return list(items[rank() :: size()])
+
+
+def gathered(mine: Iterable[T]) -> list[T]:
+    """What each process has made of its share, in the order of the whole."""
+    mine = list(mine)
+    if size() == 1:
+        return mine
+    parts: list[list[T]] = [[] for _ in range(size())]
+    torch_dist.all_gather_object(parts, mine)
+    return [parts[i % size()][i // size()] for i in range(sum(map(len, parts)))]
+
+
+def added(numbers: dict[str, float]) -> dict[str, float]:
+    """The sums over all processes."""
+    return _reduced(numbers, sum)
+
+
+def added_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes of a tensor that each has in its main memory."""
+    if size() > 1:
+        torch_dist.all_reduce(tensor)
+    return tensor
+
+
+def highest(number: float) -> float:
+    """The largest over all processes."""
+    return _reduced({"": number}, max)[""]
+
+
+def any_of(flag: bool) -> bool:
+    """True everywhere if it is true somewhere: all stop at the same step."""
+    return bool(highest(float(flag)))
+
+
+def _reduced(numbers: dict[str, float], how: Callable[..., Any]) -> dict[str, float]:
+    if size() == 1:
+        return numbers
+    rows: list[dict[str, float]] = [{} for _ in range(size())]
+    torch_dist.all_gather_object(rows, numbers)
+    return {name: how(row[name] for row in rows) for name in numbers}
+
+
+def wait() -> None:
+    """Go on when all have come this far."""
+    if size() > 1:
+        torch_dist.barrier()
+
+
+def led(value: T) -> T:
+    """What the leading process has; the others' argument is ignored."""
+    box = [value]
+    if size() > 1:
+        torch_dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Put the sum of all processes' gradients on each parameter, many in one message.
+
+    A sum, not a mean: the loss is a sum over answers, divided by all of them already.
+    """
+    if size() == 1:
+        return
+    bucket: list[torch.nn.Parameter] = []
+    for parameter in [*parameters, None]:
+        if parameter is None or sum(p.numel() for p in bucket) + parameter.numel() > BUCKET:
+            if bucket:
+                _add_bucket(bucket)
+            bucket = []
+        if parameter is not None:
+            bucket.append(parameter)
+
+
+def _add_bucket(bucket: list[torch.nn.Parameter]) -> None:
+    # a process without answers to train on has no gradient, and adds 0
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+    flat = torch.cat([grad.flatten().float() for grad in grads])
+    torch_dist.all_reduce(flat)
+    for parameter, grad in zip(bucket, flat.split([p.numel() for p in bucket])):
+        parameter.grad = grad.view_as(parameter).to(parameter.dtype)

@@ -1,0 +1,67 @@
+"""The parts of a checkpoint whose weights are cut over processes (torch.distributed.checkpoint).
+
+Each process writes and reads its own slices, all at once; torch keeps a list of which numbers are
+where, so that any other number of processes, one included, can take them up.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from ..policy.adapters import Reference, trainable
+
+
+def _state(
+    model: Any, optimizer: torch.optim.Optimizer, reference: Reference | None
+) -> dict[str, Any]:
+    """The state as this process holds it; tensors are those of the model, not copies."""
+    state = {"model": model.state_dict(), "optimizer": get_optimizer_state_dict(model, optimizer)}
+    return state | ({"reference": reference.state_dict()} if reference is not None else {})
+
+
+def save_slices(
+    folder: Path, model: Any, optimizer: torch.optim.Optimizer, reference: Reference | None
+) -> None:
+    """Write this process's slices; every process has to call it."""
+    dcp.save(_state(model, optimizer, reference), checkpoint_id=folder)
+
+
+def load_slices(
+    folder: Path, model: Any, optimizer: torch.optim.Optimizer, reference: Reference | None
+) -> None:
+    """Read what belongs to this process, whoever wrote it, in place."""
+    state = _state(model, optimizer, reference)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one process: "assuming the intent is to load in one"
+        dcp.load(state, checkpoint_id=folder)
+    set_optimizer_state_dict(model, optimizer, state["optimizer"])
+
+
+def cut_whole(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    reference: Reference | None,
+    kept: dict[str, torch.Tensor] | None,
+) -> None:
+    """Cut the state of an optimizer (and of a reference) that one process wrote."""
+    names = list(trainable(model))
+    named = {
+        "state": {names[i]: value for i, value in state["state"].items()},
+        "param_groups": [group | {"params": names} for group in state["param_groups"]],
+    }
+    how = StateDictOptions(full_state_dict=True)
+    set_optimizer_state_dict(model, optimizer, named, options=how)
+    if reference is not None:
+        set_model_state_dict(reference.copy, kept, options=how)

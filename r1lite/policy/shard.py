@@ -1,0 +1,94 @@
+"""Full training of a model that one GPU cannot hold: weights cut over the processes (FSDP2).
+
+Each process keeps one slice of every weight, of its gradient and of its optimizer's moments, all in
+float32; a layer is put together, in the type of computing, only while it is at work (Rajbhandari et
+al., arXiv 1910.02054, stage 3). torch does that; what is ours is where to cut, and a whole copy to
+write answers with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MethodType
+from typing import Any
+
+import torch
+
+from .. import dist
+from ..records import Rollout
+from .load import Policy
+from .logprobs import compute_logps, plain_head
+from .sample import ROWS_AT_ONCE, write_answers
+
+
+def shard(policy: Policy, device: str, dtype: torch.dtype) -> Policy:
+    """Cut a float32 model over all processes, in place.
+
+    device  where the slices go ("auto", "cuda", "cpu"); the model may lie in the main memory
+    dtype   of computing
+    Returns the policy with a FullCopy to write its answers.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import (
+        MixedPrecisionPolicy,
+        fully_shard,
+        register_fsdp_forward_method,
+    )
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, copy = policy.model, FullCopy(policy, device, dtype)
+    plain_head(model)  # tried while the model can still be called without the others
+    how = {
+        "mesh": init_device_mesh(device, (dist.size(),)),
+        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
+    }
+    for layer in model.get_decoder().layers:
+        fully_shard(layer, **how)
+    fully_shard(model, **how)
+    # the head's matrix is used beside the model's own forward: gather around the whole computation
+    model.compute_logps = MethodType(compute_logps, model)
+    register_fsdp_forward_method(model, "compute_logps")
+    return replace(policy, engine=copy)
+
+
+def is_sharded(model: Any) -> bool:
+    return hasattr(model, "compute_logps")
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, put together if it is cut; every process has to ask."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+class FullCopy:
+    """All weights in each process, in the type of computing, for writing answers alone.
+
+    Processes write answers of different lengths: with weights in slices all would have to wait for
+    the longest, layer by layer.
+    """
+
+    def __init__(self, policy: Policy, device: str, dtype: torch.dtype):
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_config(policy.model.config, dtype=dtype)
+        model = model.to(device).eval().requires_grad_(False)
+        model.generation_config = policy.model.generation_config
+        self.policy = replace(policy, model=model)
+        self.update(policy.model)
+
+    @torch.no_grad()
+    def update(self, model: Any) -> None:
+        """Take over the weights of now; every process has to."""
+        mine = dict(self.policy.model.named_parameters())
+        for name, parameter in model.named_parameters():
+            mine[name].copy_(whole(parameter))
+
+    rows_at_once = ROWS_AT_ONCE
+
+    def whole(self, policy: Policy) -> Policy:
+        """The policy with weights in one piece: for a folder, or to go on without the others."""
+        return self.policy
+
+    def write(self, *work: Any) -> list[Rollout]:
+        return write_answers(self.policy, *work)
