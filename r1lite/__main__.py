@@ -73,11 +73,16 @@ def _gate(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from .policy import load_policy
-    from .stages.zero import held_out, measure
+    from .stages.zero import held_out, measure, some
+    from .world import read_problems
 
-    cfg = _config(args)
+    cfg, n = _config(args), args.n_held_out
+    if cfg.problems:
+        problems = some(read_problems(cfg.problems, to_train=False), n)
+    else:
+        problems = held_out(cfg.family, n or 80)
     policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
-    report = measure(policy, cfg, held_out(cfg.family, args.n_held_out), k=args.k)
+    report = measure(policy, cfg, problems, k=args.k)
     print(json.dumps(report.as_dict(), indent=1))
 
 
@@ -199,7 +204,9 @@ def parser() -> argparse.ArgumentParser:
 
     evaluate = verbs.add_parser("evaluate", help="pass@1 and more on held-out problems")
     _add_config(evaluate)
-    evaluate.add_argument("--n-held-out", type=int, default=80, help="held-out problems")
+    evaluate.add_argument(
+        "--n-held-out", type=int, default=0, help="problems; 80, or all of --problems, if not given"
+    )
     evaluate.add_argument("-k", type=int, default=16, help="samples a problem")
     evaluate.set_defaults(do=_evaluate)
 

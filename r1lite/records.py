@@ -25,7 +25,8 @@ class Problem:
     """One question with what is needed to check an answer to it.
 
     problem_id  unique name; sampling is keyed by it
-    family      which checker applies: "countdown", "programs", "science", "logic", "chat"
+    family      which checker applies: "countdown", "programs", "science", "logic", "chat", or
+                "maths" for problems that are read, never generated
     cluster     what the train/held-out split and the confidence intervals go by;
                 in countdown the set of numbers
     language    "en" or "zh"; the language the question is asked in

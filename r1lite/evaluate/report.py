@@ -12,7 +12,7 @@ from ..policy.load import Policy
 from ..policy.sample import sample_groups
 from ..prompt import split_answer
 from ..records import Group, Problem
-from ..rewards import is_right, is_right_leniently
+from ..rewards import accuracy_reward, is_right, is_right_leniently
 from ..rewards.language import language_consistency
 from .thinking import is_readable, reflection_markers, second_attempts
 
@@ -37,6 +37,7 @@ class Report:
                                said twice
     language_consistency       mean share of words in the question's language, of the thinking
                                where the format is kept, else of the whole answer
+    unchecked                  share of answers that could not be checked, which count as wrong
     """
 
     pass_at_1: float
@@ -55,6 +56,7 @@ class Report:
     language_consistency: float
     n_problems: int
     k: int
+    unchecked: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,7 +94,8 @@ def grade(groups: Sequence[Group]) -> Report:
     answers = [(g.problem, r) for g in groups for r in g.rollouts]
     texts = [r.text for _, r in answers]
     n, n_tokens = len(answers), sum(len(r.token_ids) for _, r in answers)
-    right = [[is_right(g.problem, r.text) for r in g.rollouts] for g in groups]
+    told = accuracy_reward(texts, texts, problem=[problem for problem, _ in answers])
+    right = [[value == 1.0 for value in told[i : i + k]] for i in range(0, n, k)]
     per_problem = [sum(row) / k for row in right]
     n_markers = sum(map(reflection_markers, texts))
     lengths: dict[bool, list[int]] = {True: [], False: []}
@@ -121,6 +124,7 @@ def grade(groups: Sequence[Group]) -> Report:
         language_consistency=sum(spoken) / len(spoken) if spoken else math.nan,
         n_problems=len(groups),
         k=k,
+        unchecked=told.count(None) / n,
     )
 
 

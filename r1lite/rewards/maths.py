@@ -37,6 +37,7 @@ _PROSE = re.compile(
 _UNIT = re.compile(
     r"(?<=[\d})\]])[\s\\,]*\\(?:text|mathrm|mbox)\s*\{[^{}\d]*\}(?:\^\{?[23]\}?)?[\s.]*$"
 )
+_WORDS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
 # words that are no words around an answer: they make another number of it
 _CHANGES = re.compile(
     r"(?<!\\)\b(?:not|minus|negative|half|(?:more|less|greater) than|at (?:least|most)|dozen"
@@ -87,16 +88,20 @@ def maths_reward(
     None where that could not be checked: the gold cannot be read, or algebra took longer than
     SECONDS or more memory than its process may have. An unreadable answer is 0.0.
     """
-
-    def worth(p: Problem, text: str) -> float | None:
-        final = split_answer(text).final
-        answer = one_answer(final[:LONGEST]) if final and len(final) <= LONGEST else None
-        gold = str(p.gold["answer"])
-        said = same_value(one_answer(gold) or gold, answer or "")
-        return said if said is None else float(said)
-
+    finals = [split_answer(text).final for text in completions]
     with ThreadPoolExecutor(N_WORKERS) as threads:
-        return list(threads.map(worth, problem, completions))
+        said = list(threads.map(says_gold, problem, finals))
+    return [None if says is None else float(says) for says in said]
+
+
+def says_gold(problem: Problem, final: str | None) -> bool | None:
+    """Whether a final answer (tags already off) says what gold["answer"] says; None as above."""
+    gold = str(problem.gold["answer"])
+    words = _WORDS.fullmatch(gold)  # which mean nothing to algebra: "even", asked for \text{even}
+    if final and words and final.strip(" .") == words[1].strip():
+        return True
+    answer = one_answer(final[:LONGEST]) if final and len(final) <= LONGEST else None
+    return same_value(one_answer(gold) or gold, answer or "")
 
 
 def same_value(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from ..prompt import last_answer, split_answer
 from ..records import Group, Problem
-from ..world import is_correct
+from ..world import is_correct, last_boxed
 from .calls import Reward, call_rewards
+from .maths import maths_reward, says_gold
 
 _ARITHMETIC = re.compile(r"[\d\s()+\-*/]+")
 _BEFORE, _AFTER = " \t\r\n)+-*/", " \t\r\n(+-*/"  # what no expression begins or ends with
@@ -22,8 +23,15 @@ _BEFORE, _AFTER = " \t\r\n)+-*/", " \t\r\n(+-*/"  # what no expression begins or
 def accuracy_reward(
     prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
 ) -> list[float | None]:
-    """1.0 for a right answer in a well-formed output, else 0.0 (arXiv 2501.12948, 2.2.2)."""
-    return [float(is_right(p, text)) for p, text in zip(problem, completions, strict=True)]
+    """1.0 for a right answer in a well-formed output, else 0.0 (arXiv 2501.12948, 2.2.2).
+
+    Problems of family "maths" go to maths_reward, all at once: None where that cannot tell.
+    """
+    pairs = list(zip(problem, completions, strict=True))
+    maths = [pair for pair in pairs if pair[0].family == "maths"]
+    asked, texts = zip(*maths) if maths else ((), ())
+    told = iter(maths_reward(texts, texts, problem=asked))
+    return [next(told) if p.family == "maths" else float(is_right(p, text)) for p, text in pairs]
 
 
 def format_reward(
@@ -34,13 +42,20 @@ def format_reward(
 
 
 def is_right(problem: Problem, text: str) -> bool:
-    """Strict: the answer block of a well-formed output is right."""
+    """Strict: the answer block of a well-formed output is right; what cannot be told is not."""
     final = split_answer(text).final
-    return final is not None and is_correct(problem, final)
+    return final is not None and _is_correct(problem, final)
+
+
+def _is_correct(problem: Problem, final: str) -> bool:
+    if problem.family == "maths":
+        return says_gold(problem, final) is True
+    return is_correct(problem, final)
 
 
 def is_right_leniently(problem: Problem, text: str) -> bool:
-    """Whatever the tags: the last expression (countdown) or what stands where an answer would.
+    """Whatever the tags: the last expression (countdown), or what stands where an answer would,
+    in mathematics in its last box if it has one.
 
     Not a reward: it shows how much of a gain is more than learning to write the tags.
     """
@@ -49,7 +64,9 @@ def is_right_leniently(problem: Problem, text: str) -> bool:
         trimmed = [run.lstrip(_BEFORE).rstrip(_AFTER) for run in runs]
         expressions = [run for run in trimmed if any(sign in run for sign in "+-*/")]
         return bool(expressions) and is_correct(problem, expressions[-1])
-    return is_correct(problem, last_answer(text))
+    last = last_answer(text)
+    box = last_boxed(last) if problem.family == "maths" else ""
+    return _is_correct(problem, f"\\boxed{{{box}}}" if box else last)
 
 
 def overlong_penalty(n_tokens: int, limit: int, buffer: int) -> float:

@@ -15,7 +15,7 @@ from ..policy import Policy, load_policy, sample_groups
 from ..records import Group, Problem, UserError
 from ..rewards import Reward, is_right
 from ..runlog import append_jsonl, describe_run, read_json, read_jsonl, truncate_jsonl, write_json
-from ..world import clusters, make_problems
+from ..world import clusters, held_out_source, keyed_rng, make_problems, read_problems
 from .search import search_figures
 
 N_SHOWN = 16  # problems whose answers samples.jsonl keeps
@@ -31,6 +31,27 @@ def held_out(family: str, n: int) -> list[Problem]:
             except UserError:
                 continue
     raise UserError(f"{n} held-out problems of {family!r} asked for: it has none. Choose another.")
+
+
+def some(problems: Sequence[Problem], n: int) -> list[Problem]:
+    """n of the problems, always the same; all of them if there are no more, or for 0."""
+    if not n or n >= len(problems):
+        return list(problems)
+    return keyed_rng("some", EVAL_SEED).sample(list(problems), n)
+
+
+def exam(cfg: RunConfig, n: int) -> list[Problem]:
+    """Up to n problems to measure a run on: of the test split of cfg.problems if there is one, else
+    held-out ones of cfg.family. Raises UserError where those would measure another thing.
+    """
+    if source := held_out_source(cfg.problems):
+        return some(read_problems(source, to_train=False), n)
+    if cfg.problems and any(p.family == "maths" for p in read_problems(cfg.problems)):
+        raise UserError(
+            f"problems={cfg.problems!r} has no test split that is known: a run is measured on one. "
+            "Name the file train.jsonl and put a test.jsonl beside it, or use `train` alone."
+        )
+    return held_out(cfg.family, n)
 
 
 def answer(
@@ -72,7 +93,7 @@ def run_zero(
     progress: bool = True,
 ) -> tuple[Result, dict[str, Any]]:
     """Train in stretches of eval_every steps (two shorter ones first, if there is more than one)
-    and evaluate after each; resumes by itself.
+    and evaluate after each, on what exam(cfg, n_problems) gives; resumes by itself.
 
     rewards  other functions than the rules, as for train
     also     name -> further problems, measured on the base and at the end
@@ -80,7 +101,7 @@ def run_zero(
     rollouts.jsonl (answers of training) and samples.jsonl (answers to the same held-out problems
     at every evaluation) in cfg.run_dir. Returns the result and the content of run.json.
     """
-    problems, run_dir = held_out(cfg.family, n_problems), Path(cfg.run_dir)
+    problems, run_dir = exam(cfg, n_problems), Path(cfg.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     evals = run_dir / "evals.jsonl"
     truncate_jsonl(evals, cfg.steps)  # drops the half line that a kill or a full disk left

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..records import Problem, UserError
-from ..runlog import read_jsonl
 from . import chat, countdown, logic, programs, science
 from .common import LANGUAGES, is_held_out, keyed_rng, reflection_words
+from .datasets import held_out_source, last_boxed, maths_problem, read_rows
 
 FAMILIES = {
     "countdown": countdown,
@@ -25,6 +26,7 @@ GOLD_KEYS = {
     "science": ("letter",),
     "logic": ("solution",),
     "chat": ("must", "must_not"),
+    "maths": ("answer",),  # read from data sets, never generated; r1lite.rewards.maths checks it
 }
 
 
@@ -78,22 +80,40 @@ def make_problems(family: str, split: str, n: int, seed: int = 0) -> list[Proble
     )
 
 
-def read_problems(path: Path | str) -> list[Problem]:
-    """Problems from a .jsonl file; raises UserError naming file and line of a bad row."""
-    rows = read_jsonl(path)
+def read_problems(source: Path | str, to_train: bool = True) -> list[Problem]:
+    """Problems by the name of a data set ("gsm8k", "math:test") or from a file or folder.
+
+    Rows have the columns of Problem, or those of GSM8K, MATH or MATH-500: these become problems of
+    family "maths". What counts as a source and as a test split: see datasets.read_rows.
+    to_train  False also reads test splits, which are there to measure on.
+    Raises UserError naming file and row of a bad one, and for a test split to train on.
+    """
+    rows = read_rows(source, to_train)
     if not rows:
-        raise UserError(f"{path} holds no problems: at least one row is needed.")
-    problems = [Problem.from_dict(row, f"{path}, row {i}") for i, row in enumerate(rows, start=1)]
-    for i, problem in enumerate(problems, start=1):
-        family_module(problem.family)
-        gold = problem.gold if isinstance(problem.gold, dict) else {}
-        missing = [key for key in GOLD_KEYS[problem.family] if key not in gold]
-        if missing:
-            raise UserError(
-                f"{path}, row {i}: gold lacks {', '.join(missing)}: the checker of family "
-                f"{problem.family!r} needs {', '.join(GOLD_KEYS[problem.family])}. Add them."
-            )
-    return problems
+        raise UserError(f"{source} holds no problems: at least one row is needed.")
+    return [
+        _own_problem(row, where)
+        if "family" in row or "gold" in row
+        else maths_problem(row, name, where)
+        for name, where, row in rows
+    ]
+
+
+def _own_problem(row: dict[str, Any], where: str) -> Problem:
+    problem = Problem.from_dict(row, where)
+    if problem.family not in GOLD_KEYS:
+        raise UserError(
+            f"{where}: family {problem.family!r} is unknown: it must be one of "
+            f"{', '.join(GOLD_KEYS)}. Change it to one of those."
+        )
+    gold = problem.gold if isinstance(problem.gold, dict) else {}
+    missing = [key for key in GOLD_KEYS[problem.family] if key not in gold]
+    if missing:
+        raise UserError(
+            f"{where}: gold lacks {', '.join(missing)}: the checker of family "
+            f"{problem.family!r} needs {', '.join(GOLD_KEYS[problem.family])}. Add them."
+        )
+    return problem
 
 
 def is_correct(problem: Problem, answer: str) -> bool:
@@ -107,9 +127,11 @@ __all__ = [
     "SPLITS",
     "clusters",
     "family_module",
+    "held_out_source",
     "is_correct",
     "is_held_out",
     "keyed_rng",
+    "last_boxed",
     "make_problem",
     "make_problems",
     "read_problems",
