@@ -13,7 +13,15 @@ from .records import UserError
 
 # Fields that may differ when a run is resumed: they change how far and how loudly it goes on,
 # not what any step computes.
-RESUMABLE = ("steps", "checkpoint_every", "log_to", "samples_every", "run_dir", "device")
+RESUMABLE = (
+    "steps",
+    "checkpoint_every",
+    "log_to",
+    "samples_every",
+    "run_dir",
+    "device",
+    "engine_memory",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class RunConfig:
     max_new_tokens: int = 384  # longest answer; longer ones are cut off
     longer_after: int = 0  # update after which the limit is doubled (the paper: 8200); 0 for never
     temperature: float = 1.0  # of sampling during training
+    rollouts: str = "own"  # who writes the answers: our "own" loop, or "vllm" in the same process
+    engine_memory: float = 0.4  # share of a GPU's memory for vLLM, its weights included
 
     # rewards
     accuracy_weight: float = 1.0  # reward for a right answer in the right format
@@ -52,6 +62,7 @@ class RunConfig:
     sample_std: bool = False  # spread with G - 1 under the root
     clip_epsilon: float = 10.0  # the paper's value; 0.2 is PPO's custom
     clip_epsilon_high: float = 0.0  # another one for ratios above 1 (clip-higher); 0 for the same
+    importance_cap: float = 0.0  # weigh tokens by trainer / sampler, at most so; 0: take it for 1
     dual_clip: float = 0.0  # largest ratio that counts, for negative advantages too; 0 for none
     mask_truncated: bool = False  # do not train on answers that were cut off
     beta: float = 0.0  # weight of the KL leash to the reference; 0 needs no reference
@@ -98,6 +109,11 @@ class RunConfig:
             raise UserError(
                 f"overlong_buffer={self.overlong_buffer} is longer than max_new_tokens="
                 f"{self.max_new_tokens}: it is the last part of an answer. Set a smaller one."
+            )
+        if self.dtype == "float16" and self.tuning == "full":
+            raise UserError(
+                'dtype="float16" with tuning="full": weights of that format do not feel small '
+                'steps. Set dtype="bfloat16" or "float32", or train an adapter: tuning="lora".'
             )
         if self.n_answers * self.n_problems % self.n_minibatches:
             raise UserError(
@@ -151,6 +167,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clip_epsilon": (0, 1e9),
     "clip_epsilon_high": (0, 1e9),
     "dual_clip": (0, 1e9),
+    "importance_cap": (0, 1e9),
+    "engine_memory": (0.01, 1),
     "beta": (0, 100),
     "reference_every": (1, 10**9),
     "steps": (1, 10**9),
@@ -176,8 +194,9 @@ _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "sample_std": (True, False),
     "mask_truncated": (True, False),
     "weigh_kl": (True, False),
-    "dtype": ("float32", "bfloat16"),
+    "dtype": ("float32", "bfloat16", "float16"),
     "tuning": ("full", "lora", "qlora"),
+    "rollouts": ("own", "vllm"),
     "optimizer": ("adamw", "adamw_8bit", "paged_adamw_8bit"),
     "gradient_checkpointing": (True, False),
 }

@@ -52,8 +52,9 @@ def many(device: str = "auto"):
         raise UserError(f"{_ENDED} ({' '.join(str(error).split())[:200]})") from error
     finally:
         signal.signal(signal.SIGTERM, before)
-        with contextlib.suppress(RuntimeError):  # a broken group cannot be taken down in order
-            torch_dist.destroy_process_group()
+        if started():  # an engine may have ended it
+            with contextlib.suppress(RuntimeError):  # a broken one cannot be taken down in order
+                torch_dist.destroy_process_group()
 
 
 _ENDED = (
@@ -101,6 +102,15 @@ def gathered(mine: Iterable[T]) -> list[T]:
     parts: list[list[T]] = [[] for _ in range(size())]
     torch_dist.all_gather_object(parts, mine)
     return [parts[i % size()][i // size()] for i in range(sum(map(len, parts)))]
+
+
+def merged(mine: dict[Any, T]) -> dict[Any, T]:
+    """All processes' entries in one dict."""
+    if size() == 1:
+        return mine
+    parts: list[dict[Any, T]] = [{} for _ in range(size())]
+    torch_dist.all_gather_object(parts, mine)
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def added(numbers: dict[str, float]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -19,30 +19,32 @@ class Batch:
     response_mask  (B, L-1) True where token l+1 was written by the policy, stop token included
     logp_old       (B, L-1) log-probability (nats) when it was sampled; 0 outside the mask
     advantages     (B,)
+    logp_trainer   (B, L-1) what the trainer made of it then, if it was asked
     """
 
     token_ids: torch.Tensor
     response_mask: torch.Tensor
     logp_old: torch.Tensor
     advantages: torch.Tensor
+    logp_trainer: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(
-            self.token_ids.to(device),
-            self.response_mask.to(device),
-            self.logp_old.to(device),
-            self.advantages.to(device),
-        )
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(None if part is None else part.to(device) for part in parts))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One answer with its prompt and its advantage, before padding."""
+    """One answer with its prompt and its advantage, before padding.
+
+    logps  of its tokens (nats) as the sampler said; trainer_logps: as the trainer says
+    """
 
     prompt_ids: Sequence[int]
     answer_ids: Sequence[int]
     logps: Sequence[float]
     advantage: float
+    trainer_logps: Sequence[float] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.answer_ids)
@@ -104,13 +106,18 @@ def pad_right(rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype)
 def to_batch(rows: Sequence[Row], pad_id: int) -> Batch:
     """Pad rows into one Batch. Position l of the masks speaks of token l + 1."""
     n_before = [len(row.prompt_ids) - 1 for row in rows]
+    asked = all(row.trainer_logps is not None for row in rows)
+
+    def pad_logps(logps: list[Sequence[float]]) -> torch.Tensor:
+        whole = [[0.0] * n + list(part) for n, part in zip(n_before, logps)]
+        return pad_right(whole, 0.0, torch.float32)
+
     return Batch(
         token_ids=pad_right([[*r.prompt_ids, *r.answer_ids] for r in rows], pad_id, torch.long),
         response_mask=pad_right(
             [[0] * n + [1] * len(r.answer_ids) for n, r in zip(n_before, rows)], 0, torch.bool
         ),
-        logp_old=pad_right(
-            [[0.0] * n + list(r.logps) for n, r in zip(n_before, rows)], 0.0, torch.float32
-        ),
+        logp_old=pad_logps([r.logps for r in rows]),
         advantages=torch.tensor([r.advantage for r in rows], dtype=torch.float32),
+        logp_trainer=pad_logps([r.trainer_logps for r in rows]) if asked else None,
     )

@@ -15,7 +15,7 @@ from .. import dist
 from ..config import RunConfig
 from ..policy.adapters import Reference, merged
 from ..policy.load import Policy, load_policy, save_policy
-from ..policy.shard import shard
+from ..policy.shard import FullCopy, is_sharded, shard
 from ..records import Group, StepLog
 from ..rewards import Reward
 from ..runlog import (
@@ -94,10 +94,10 @@ def _train(
     optimizer = make_optimizer(policy, cfg)
     reference = None
     if cfg.beta:
-        reference = Reference(policy.model, load_for(cfg).model if dist.started() else None)
+        reference = Reference(policy.model, _load_weights(cfg).model if dist.started() else None)
     if folder:
         load_checkpoint(folder, policy, optimizer, reference)
-    health, logs, sinks = Health(), [], []
+    health, logs, sinks = Health(cfg.dtype), [], []
     if leads:  # one process writes
         remove_leftovers(run_dir)
         for name in ("metrics.jsonl", "rollouts.jsonl"):
@@ -163,13 +163,18 @@ def _train(
                 saved = step
         if stop and leads:
             bar.write(f"stopped after step {step}; the same call goes on from there.")
-    if policy.engine is not None:
-        policy.engine.update(policy.model)
-        policy = policy.engine.whole(policy)
+    engine = policy.engine
+    if engine is not None:
+        engine.update(policy.model)
+    if is_sharded(policy.model):  # for a folder, and to go on without the others
+        policy = FullCopy(policy, getattr(torch, cfg.dtype)).policy
     if step >= cfg.steps and leads:
         with atomic_path(run_dir / "final") as temporary:
             save_policy(replace(policy, model=merged(policy.model)), temporary)
     dist.wait()
+    if dist.started() and engine is not None:  # it uses the processes' ways to talk
+        engine.close()
+        policy = replace(policy, engine=None)
     return Result(policy, logs, run_dir, interrupted=stop)
 
 
@@ -177,7 +182,21 @@ def load_for(cfg: RunConfig, folder: Path | None = None) -> Policy:
     """The policy of a run at its start, or as a checkpoint of it has kept it.
 
     Under torchrun all weights are trained in slices, and an adapter is whole in every process.
+    Its answers are written by vLLM if the settings say so.
     """
+    policy = _load_weights(cfg, folder)
+    if cfg.rollouts == "own":
+        if not is_sharded(policy.model):
+            return policy
+        return replace(policy, engine=FullCopy(policy, getattr(torch, cfg.dtype)))
+    from ..policy.vllm import with_vllm
+
+    return with_vllm(
+        policy, cfg.model, dtype=cfg.dtype, memory=cfg.engine_memory, lora_rank=cfg.lora_rank
+    )
+
+
+def _load_weights(cfg: RunConfig, folder: Path | None = None) -> Policy:
     how = {name: getattr(cfg, name) for name in LOADED}
     if cfg.tuning != "full":
         return load_policy(cfg.model, adapter=folder, **how)
@@ -185,7 +204,8 @@ def load_for(cfg: RunConfig, folder: Path | None = None) -> Policy:
     if not dist.started():
         return load_policy(there, **how)
     policy = load_policy(there, **how | {"device": "cpu", "dtype": "float32"})
-    return shard(policy, cfg.device, getattr(torch, cfg.dtype))
+    shard(policy.model, cfg.device, getattr(torch, cfg.dtype))
+    return policy
 
 
 def _write_rollouts(run_dir: Path, step: int, groups: Sequence[Group]) -> None:

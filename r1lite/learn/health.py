@@ -17,9 +17,13 @@ class RunStopped(UserError):
 
 
 class Health:
-    """Watches the step logs of one run; each symptom is reported once per onset."""
+    """Watches the step logs of one run; each symptom is reported once per onset.
 
-    def __init__(self) -> None:
+    dtype  of the weights: short formats round differently in sampler and trainer
+    """
+
+    def __init__(self, dtype: str = "float32") -> None:
+        self._gap = 1e-2 if dtype == "float32" else 1.0
         self._streaks: dict[str, int] = {}
 
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -54,7 +58,7 @@ class Health:
                 ),
             ),
             "gap": (
-                log.sampler_gap > 1e-2,
+                log.sampler_gap > self._gap,
                 f"sampler and trainer disagree on log-probabilities by {log.sampler_gap:.3f} nats "
                 "before the update. The answers come from other weights or another temperature.",
             ),

@@ -111,6 +111,8 @@ def grpo_terms(
     clip_epsilon: float,
     clip_epsilon_high: float | None = None,
     dual_clip: float | None = None,
+    logp_sampler: torch.Tensor | None = None,
+    importance_cap: float | None = None,
     beta: float = 0.0,
     logp_ref: torch.Tensor | None = None,
     estimator: str = "k3",
@@ -120,13 +122,17 @@ def grpo_terms(
 ) -> Terms:
     """The clipped gain with its sign turned, plus the leash to the reference, per answer.
 
-    logp_*         (B, L-1) log-probabilities (nats); new has the gradient, old is the sampler's
+    logp_*         (B, L-1) log-probabilities (nats); new has the gradient, old is the policy's
+                   that wrote the answer
     advantages     (B,)     the same for every token of an answer
     response_mask  (B, L-1) True where the policy wrote the token
     clip_epsilon   the ratio counts between 1 - eps and 1 + eps; R1 used 10, so that only ratios
                    above 11 with a positive advantage are cut. clip_epsilon_high is the eps above
                    1, if it is another (DAPO's clip-higher)
     dual_clip      ratios count at most this much, also for negative advantages; None: no limit
+    logp_sampler   (B, L-1) what the engine that wrote the answer made of that policy, if it rounds
+                   otherwise than the trainer: the gain is then multiplied by old / sampler, but
+                   at most by importance_cap (truncated importance sampling, Yao et al. 2025)
     estimator      of the KL: k1, k2 or k3; weigh_kl multiplies it by the ratio, which makes the
                    gradient of k1 and k3 the KL's own
     form           the ratio is that of a token ("deepseekmath", "cispo"), of the whole output
@@ -159,6 +165,11 @@ def grpo_terms(
         clipped = ratio.clamp(1 - clip_epsilon, high) * advantage
         gain = torch.minimum(counted * advantage, clipped)
         was_clipped = (clipped < counted * advantage) | ((counted < ratio) & (advantage < 0))
+    if logp_sampler is not None:
+        off = (logp_old - logp_sampler).to(logp_new.dtype) * mask
+        if log_ratio.shape[-1] == 1:  # the weight is that of what the ratio is of
+            off = off.sum(-1, keepdim=True) / (n_tokens if form == "gspo" else 1)
+        gain = gain * off.exp().clamp(max=importance_cap)
     kl = torch.zeros_like(gain)
     if beta:
         new, ref = logp_new * mask, logp_ref * mask

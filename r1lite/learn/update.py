@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,7 +61,8 @@ def minibatches(
 
     Advantages come before the shuffle, which scatters the groups, and before answers that were
     cut off are left out: what they were worth still counts for the others of their group.
-    policy, reference  needed where the leash is part of the reward
+    policy, reference  needed where the leash is part of the reward, the first also where sampler
+                       and trainer are compared over several updates
     """
     rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)  # (P, G)
     if cfg.beta and cfg.kl_in == "reward":
@@ -69,12 +72,28 @@ def minibatches(
     if cfg.mask_truncated:
         cut = [rollout.truncated for group in groups for rollout in group.rollouts]
         rows = [row for row, was_cut in zip(rows, cut, strict=True) if not was_cut]
+    if cfg.importance_cap and cfg.updates_per_rollout > 1:  # one update sees the trainer's anyway
+        rows = with_trainer_logps(policy, rows, cfg)
     n, batches = cfg.n_minibatches, []
     for epoch in range(cfg.inner_epochs):
         if n > 1:
             keyed_rng("shuffle", cfg.seed, step, epoch).shuffle(rows)
         batches += [rows[i * len(rows) // n : (i + 1) * len(rows) // n] for i in range(n)]
     return batches
+
+
+@torch.no_grad()
+def with_trainer_logps(policy: Policy, rows: Sequence[Row], cfg: RunConfig) -> list[Row]:
+    """The rows with the trainer's log-probabilities of now."""
+    answers, parts = micro_batches(policy, policy.model, rows, cfg)
+    mine: dict[int, list[float]] = {}
+    for chunk, _ in parts:
+        part = [rows[i] for i in chunk]
+        batch = to_batch(part, policy.pad_id).to(policy.device)
+        for i, logps, mask in zip(chunk, answers.of(part, batch), batch.response_mask):
+            mine[i] = logps[mask].float().tolist()
+    found = dist.merged(mine)
+    return [replace(row, trainer_logps=found[i]) for i, row in enumerate(rows)]
 
 
 def in_loss(cfg: RunConfig) -> bool:
@@ -161,6 +180,14 @@ def micro_batches(
     return answers, parts
 
 
+def enlarged(cfg: RunConfig, n_tokens: float) -> float:
+    """By how much gradients are enlarged on their way: a power of two, so that it is exact.
+
+    What a token has left after the division by all tokens is near the smallest number of float16.
+    """
+    return 2.0 ** round(math.log2(n_tokens)) if cfg.dtype == "float16" else 1.0
+
+
 def _backward(
     policy: Policy,
     taught: Sequence[Row],
@@ -180,6 +207,8 @@ def _backward(
     if reference is not None:
         with torch.no_grad(), speaking(reference) as model:
             reference_answers, _ = micro_batches(policy, model, taught, cfg)
+    # slices of gradients are averaged over the processes, and the loss is a sum over them
+    scale = dist.size() if is_sharded(policy.model) else enlarged(cfg, n_rows * mean_length)
     totals, gap = {"loss": 0.0, "kl": 0.0, "n_clipped": 0.0}, 0.0
     for chunk, counts in parts:
         part = [taught[i] for i in chunk]
@@ -189,14 +218,20 @@ def _backward(
         if reference is not None:
             with torch.no_grad(), speaking(reference):
                 logp_ref = reference_answers.of(part, batch)
+        logp_old, logp_sampler = batch.logp_old, None
+        if cfg.importance_cap:
+            logp_old, logp_sampler = batch.logp_trainer, batch.logp_old
+            logp_old = logp_new.detach() if logp_old is None else logp_old
         terms = grpo_terms(
             logp_new,
-            batch.logp_old,
+            logp_old,
             batch.advantages,
             batch.response_mask,
             clip_epsilon=cfg.clip_epsilon,
             clip_epsilon_high=cfg.clip_epsilon_high or None,
             dual_clip=cfg.dual_clip or None,
+            logp_sampler=logp_sampler,
+            importance_cap=cfg.importance_cap,
             beta=cfg.beta if in_loss(cfg) else 0.0,
             logp_ref=logp_ref,
             estimator=cfg.kl_estimator,
@@ -205,14 +240,16 @@ def _backward(
             divide_by=divide_by[cfg.length_norm],
         )
         loss = counts * terms.per_answer.sum() / n_rows
-        # slices of gradients are averaged over the processes, and the loss is a sum over them
-        (loss * dist.size() if is_sharded(policy.model) else loss).backward()
+        (loss * scale).backward()
         off = ((logp_new.detach() - batch.logp_old) * batch.response_mask).abs().max().item()
         totals["loss"] += loss.item()
         totals["kl"] += counts * terms.kl.sum().item() / n_rows
         totals["n_clipped"] += counts * terms.n_clipped.item()
         gap = max(gap, counts * off)
     answers.backward()
+    for weight in trainable(policy.model).values() if cfg.dtype == "float16" else ():
+        if weight.grad is not None:
+            weight.grad /= scale
     tokens = {"tokens_trained": answers.n_real, "tokens_computed": answers.n_computed}
     return dist.added(totals | tokens) | {"sampler_gap": dist.highest(gap)}
 

@@ -94,6 +94,17 @@ def load_adapter(model: Any, folder: Path) -> None:
         )
 
 
+def save_adapter(model: Any, folder: Path | str) -> None:
+    """Write the adapter as peft does, from this process (save_pretrained would from the first)."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    state = get_peft_model_state_dict(model, adapter_name="default")
+    state = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in state.items()}
+    save_file(state, Path(folder) / "adapter_model.safetensors")
+    model.peft_config["default"].save_pretrained(folder)
+
+
 def weight_of(linear: Any) -> torch.Tensor:
     """The matrix (out, in) that a layer multiplies with: its own, and the adapter's where it is on.
 

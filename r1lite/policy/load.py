@@ -101,7 +101,7 @@ def load_policy(
     """Load a model folder (or hub name) for sampling and training.
 
     device   "auto" takes the GPU if there is one
-    dtype    of the weights: "float32" or "bfloat16"; adapters are float32
+    dtype    of the weights: "float32", "bfloat16" or "float16"; adapters are float32
     tuning   "full", or an adapter beside frozen weights: "lora", "qlora" (those in 4 bits)
     adapter  a folder with a trained adapter to put in
     Raises UserError where the folder is missing or cannot be read.

@@ -166,7 +166,7 @@ def scores(shape: Shape, tokens: int, head_is_trained: bool, wide: int) -> float
 
 
 def _width(cfg: RunConfig) -> int:
-    return {"float32": 4, "bfloat16": 2}[cfg.dtype]
+    return {"float32": 4}.get(cfg.dtype, 2)
 
 
 @dataclass(frozen=True)

@@ -102,10 +102,14 @@ def write_answers(
         policy.model.train(was_training)
 
 
+def random_key(key: tuple[object, ...]) -> int:
+    """128 bits that depend on the key alone."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:16], "big")
+
+
 def _uniforms(key: tuple[object, ...], n: int) -> np.ndarray:
     """n random numbers in [0, 1) that depend on the key alone."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big"))).random(n)
+    return np.random.Generator(np.random.Philox(key=random_key(key))).random(n)
 
 
 def pick(

@@ -21,12 +21,11 @@ from .logprobs import compute_logps, plain_head
 from .sample import ROWS_AT_ONCE, write_answers
 
 
-def shard(policy: Policy, device: str, dtype: torch.dtype) -> Policy:
+def shard(model: Any, device: str, dtype: torch.dtype) -> None:
     """Cut a float32 model over all processes, in place.
 
     device  where the slices go ("auto", "cuda", "cpu"); the model may lie in the main memory
     dtype   of computing
-    Returns the policy with a FullCopy to write its answers.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import (
@@ -37,7 +36,6 @@ def shard(policy: Policy, device: str, dtype: torch.dtype) -> Policy:
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, copy = policy.model, FullCopy(policy, device, dtype)
     plain_head(model)  # tried while the model can still be called without the others
     how = {
         "mesh": init_device_mesh(device, (dist.size(),)),
@@ -49,7 +47,6 @@ def shard(policy: Policy, device: str, dtype: torch.dtype) -> Policy:
     # the head's matrix is used beside the model's own forward: gather around the whole computation
     model.compute_logps = MethodType(compute_logps, model)
     register_fsdp_forward_method(model, "compute_logps")
-    return replace(policy, engine=copy)
 
 
 def is_sharded(model: Any) -> bool:
@@ -61,6 +58,12 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
+def versions(model: Any) -> list[int]:
+    """How often each weight was written to: another list means that a copy is out of date."""
+    pieces = (p.to_local() if hasattr(p, "to_local") else p for p in model.parameters())
+    return [piece._version for piece in pieces]
+
+
 class FullCopy:
     """All weights in each process, in the type of computing, for writing answers alone.
 
@@ -68,11 +71,11 @@ class FullCopy:
     the longest, layer by layer.
     """
 
-    def __init__(self, policy: Policy, device: str, dtype: torch.dtype):
+    def __init__(self, policy: Policy, dtype: torch.dtype):
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_config(policy.model.config, dtype=dtype)
-        model = model.to(device).eval().requires_grad_(False)
+        model = model.to(policy.device).eval().requires_grad_(False)
         model.generation_config = policy.model.generation_config
         self.policy = replace(policy, model=model)
         self.update(policy.model)
@@ -86,9 +89,8 @@ class FullCopy:
 
     rows_at_once = ROWS_AT_ONCE
 
-    def whole(self, policy: Policy) -> Policy:
-        """The policy with weights in one piece: for a folder, or to go on without the others."""
-        return self.policy
-
     def write(self, *work: Any) -> list[Rollout]:
         return write_answers(self.policy, *work)
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
