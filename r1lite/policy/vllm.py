@@ -107,8 +107,9 @@ class Vllm:
             from vllm.lora.request import LoRARequest
 
             save_adapter(model, self._folder.name)
-            self.lora = LoRARequest("policy", 1, self._folder.name, load_inplace=True)
-            self.llm.llm_engine.add_lora(self.lora)
+            name = ("policy", 1, self._folder.name)
+            self.llm.llm_engine.add_lora(LoRARequest(*name, load_inplace=True))
+            self.lora = LoRARequest(*name)  # one that is there already, not to be read once more
         else:
             how = {"weights_iterator": _named(model), "is_checkpoint_format": True}
             self.llm.collective_rpc("reload_weights", kwargs=how)

@@ -1,0 +1,195 @@
+"""vLLM's CPU build serves the tiny base: pushes arrive, and an engine that is not current refuses.
+
+Each scenario runs this file as a program of its own, as a process holds one engine.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.deep
+HERE = Path(__file__).resolve()
+REPO = HERE.parents[2]
+BASE = str(REPO / "data" / "tiny-base")
+AROUND = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}  # of each process
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=400, env=AROUND
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def scenario(name: str) -> dict:
+    return json.loads(run(str(HERE), name).strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, dict]:
+    return {tuning: scenario(tuning) for tuning in ("full", "lora")}
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_push_arrives_after_an_exaggerated_update(found, tuning):
+    """The weight-version test: sampled from old weights it fails, by nats."""
+    assert found[tuning]["fresh"] < 1e-4
+    assert found[tuning]["before"] > 1.0
+    assert found[tuning]["after"] < 1e-4
+    assert found[tuning]["moved"] == 0.0  # the policy is left as it was
+    assert found[tuning]["back"] < 1e-4
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_old_weights_are_refused(found, tuning):
+    assert found[tuning]["refused"].startswith("vLLM holds older weights than the policy")
+    assert found[tuning]["after_update"] < 1e-4
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_an_engine_that_takes_nothing_over_is_refused(found, tuning):
+    assert found[tuning]["deaf"].startswith("vLLM does not take over new weights here")
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_answers_are_as_the_own_loop_describes_them(found, tuning):
+    answers = found[tuning]["answers"]
+    assert answers["keyed"], "an answer depends on what else is sampled"
+    assert answers["gap"] < 1e-4, "log-probabilities are those of softmax(logits / 0.7)"
+    assert answers["stops"] and answers["cuts"] and answers["texts"]
+    assert abs(answers["length"] - answers["own_length"]) < 8, answers  # tokens, of about 50
+    assert answers["distinct"] > 1
+
+
+def test_a_compiled_engine_is_refused_or_current():
+    """Compiled for a CPU it holds packed weights; should it once take them over, the better."""
+    said = scenario("compiled")
+    assert said["refused"].startswith("vLLM does not take over") or said["after"] < 1e-3
+
+
+def logs(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_training_with_vllm_is_the_same_in_two_processes(tuning, tmp_path):
+    """Steps as large as these would leave stale answers nats away from the trainer."""
+    rows = []
+    for n in (0, 2):
+        many = ["torch.distributed.run", "--standalone", f"--nproc-per-node={n}", "-m"]
+        run(
+            "-m", *(many if n else []), "r1lite", "zero", "--rollouts", "vllm", "--device", "cpu",
+            "--tuning", tuning, "--importance-cap", "2", "--n-problems", "6", "--n-answers", "4",
+            "--steps", "3", "--max-new-tokens", "48", "--run-dir", str(tmp_path / str(n)),
+            "--learning-rate", {"full": "5e-4", "lora": "1e-2"}[tuning], "--warmup-steps", "0",
+        )  # fmt: skip
+        rows.append(logs(tmp_path / str(n)))
+        assert (tmp_path / str(n) / "final" / "model.safetensors").exists()
+    for row, other in zip(*rows, strict=True):
+        assert row["sampler_gap"] < 1e-3 and other["sampler_gap"] < 1e-3
+        assert row["reward"] == other["reward"] and row["length"] == other["length"]
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-5)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], abs=1e-4)
+    assert any(row["grad_norm"] > 0 for row in rows[0])
+    assert rows[0][0]["entropy"] != rows[0][-1]["entropy"]
+
+
+def _answers(policy, problems) -> dict:
+    import torch
+
+    from r1lite.policy import sample_groups
+    from r1lite.policy.logprobs import token_logps
+
+    how = {"n_answers": 4, "max_new_tokens": 96, "temperature": 0.7, "seed": 3}
+    groups, alone = (
+        sample_groups(policy, problems, **how),
+        sample_groups(policy, problems[2:3], **how),
+    )
+    own = sample_groups(
+        type(policy)(policy.model, policy.tokenizer, policy.max_length), problems, **how
+    )
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    gap = 0.0
+    for group in groups:
+        for rollout in group.rollouts:
+            tokens = torch.tensor([[*group.prompt_ids, *rollout.token_ids]])
+            with torch.no_grad():
+                logps = token_logps(policy.model, tokens, temperature=0.7)[0]
+            logps = logps[len(group.prompt_ids) - 1 :]
+            gap = max(gap, (logps - torch.tensor(rollout.logps)).abs().max().item())
+
+    def length(groups) -> float:
+        lengths = [len(r.token_ids) for g in groups for r in g.rollouts]
+        return sum(lengths) / len(lengths)
+
+    return {
+        "keyed": [r.token_ids for r in alone[0].rollouts]
+        == [r.token_ids for r in groups[2].rollouts],
+        "gap": gap,
+        "stops": all((r.token_ids[-1] == policy.stop_id) != r.truncated for r in rollouts)
+        and all(policy.stop_id not in r.token_ids[:-1] for r in rollouts),
+        "cuts": any(r.truncated and len(r.token_ids) == 96 for r in rollouts),
+        "texts": all(policy.decode(r.token_ids) == r.text for r in rollouts),
+        "length": length(groups),
+        "own_length": length(own),
+        "distinct": len({r.token_ids for r in groups[0].rollouts}),
+    }
+
+
+def _program(name: str) -> dict:
+    import torch
+
+    from r1lite.policy import load_policy, sample_groups
+    from r1lite.policy.adapters import trainable
+    from r1lite.policy.vllm import with_vllm
+    from r1lite.records import UserError
+    from r1lite.world import make_problems
+
+    policy = load_policy(BASE, device="cpu", tuning="lora" if name == "lora" else "full")
+    if name == "compiled":
+        import vllm
+
+        real = vllm.LLM
+        vllm.LLM = lambda *a, **k: real(*a, **k | {"enforce_eager": False})
+    policy = with_vllm(policy, BASE, dtype="float32", memory=0.3, lora_rank=16, prove=False)
+    engine, model, said = policy.engine, policy.model, {"refused": ""}
+    kept = {key: value.clone() for key, value in model.state_dict().items()}
+    said["fresh"] = engine.gap()
+    try:
+        said["before"], said["after"] = engine.prove()
+    except UserError as error:
+        said["refused"] = str(error)
+    if name == "compiled":
+        return said
+    now = model.state_dict()
+    said["moved"] = max((now[key] - value).abs().max().item() for key, value in kept.items())
+    engine.update(model)
+    said["back"] = engine.gap()
+    problems = make_problems("countdown", "train", 16)
+    said["answers"] = _answers(policy, problems)
+    with torch.no_grad():
+        for weight in trainable(model).values():
+            weight.add_(0.05 * torch.randn_like(weight))
+    try:
+        sample_groups(policy, problems, n_answers=2, max_new_tokens=8)
+    except UserError as error:
+        said["refused"] = str(error)
+    engine.update(model)
+    said["after_update"] = engine.gap()
+    engine.llm.collective_rpc = lambda *a, **k: None  # a push that does nothing, without an error
+    engine.llm.llm_engine.add_lora = lambda *a, **k: True
+    try:
+        engine.prove()
+        said["deaf"] = "not noticed"
+    except UserError as error:
+        said["deaf"] = str(error)
+    return said
+
+
+if __name__ == "__main__":
+    print(json.dumps(_program(sys.argv[1])))
