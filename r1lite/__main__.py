@@ -128,16 +128,18 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from .policy.memory import plan
+    from .lab.plan import plan
 
-    memory = args.memory or float(args.preset.removesuffix("gb") if args.preset[0].isdigit() else 0)
+    gpus, _, each = args.preset.removesuffix("gb").rpartition("x")
+    memory = args.memory or float(each if each.isdigit() else 0)
     if not memory:
         raise UserError(
             f"preset {args.preset!r} names no GPU: the plan needs its memory. Set --memory to GiB."
         )
-    cfg = _config(args)
-    print(f"{cfg.model}, {cfg.tuning}, {cfg.n_problems} problems x {cfg.n_answers} answers\n")
-    print(plan(cfg, memory, args.prompt_tokens).table())
+    cfg, gpus = _config(args), args.gpus or int(gpus or 1)
+    print(f"{cfg.model}, {cfg.tuning}, {cfg.n_problems} problems x {cfg.n_answers} answers")
+    print(f"on {gpus} GPU(s) of {memory:g} GiB; each holds\n")
+    print(plan(cfg, memory, args.prompt_tokens, gpus).table())
 
 
 def _sandbox(args: argparse.Namespace) -> None:
@@ -231,6 +233,7 @@ def parser() -> argparse.ArgumentParser:
     plan = verbs.add_parser("plan", help="will a run fit into a GPU? from a model's config alone")
     _add_config(plan)
     plan.add_argument("--memory", type=float, default=0.0, help="GiB; else the preset's")
+    plan.add_argument("--gpus", type=int, default=0, help="how many; else the preset's, or 1")
     plan.add_argument("--prompt-tokens", type=int, default=256, help="of the longest prompt")
     plan.set_defaults(do=_plan)
 

@@ -155,33 +155,28 @@ class RunConfig:
         return dataclasses.asdict(self) | {"log_to": list(self.log_to)}
 
 
+LONGEST = 65536  # tokens of an answer
 _RANGES: dict[str, tuple[float, float]] = {
     "n_problems": (1, 65536),
     "n_answers": (2, 1024),
-    "max_new_tokens": (1, 65536),
-    "longer_after": (0, 10**9),
+    "max_new_tokens": (1, LONGEST),
+    "overlong_buffer": (0, LONGEST),
     "temperature": (0.01, 10),
-    "accuracy_weight": (0, 100),
-    "format_weight": (0, 100),
-    "overlong_buffer": (0, 65536),
-    "clip_epsilon": (0, 1e9),
-    "clip_epsilon_high": (0, 1e9),
-    "dual_clip": (0, 1e9),
-    "importance_cap": (0, 1e9),
-    "engine_memory": (0.01, 1),
-    "beta": (0, 100),
-    "reference_every": (1, 10**9),
-    "steps": (1, 10**9),
+    **dict.fromkeys(("accuracy_weight", "format_weight", "beta"), (0, 100)),
+    **dict.fromkeys(("clip_epsilon", "clip_epsilon_high", "dual_clip", "importance_cap"), (0, 1e9)),
+    **dict.fromkeys(
+        ("steps", "reference_every", "checkpoint_every", "samples_every", "micro_batch_tokens"),
+        (1, 10**9),
+    ),
+    "longer_after": (0, 10**9),
     "learning_rate": (0, 1),
     "warmup_steps": (0, 10**6),
     "max_grad_norm": (1e-6, 1e9),
     "n_minibatches": (1, 65536),
     "inner_epochs": (1, 1000),
-    "micro_batch_tokens": (1, 10**9),
     "lora_rank": (1, 4096),
     "lora_alpha": (0, 1e6),
-    "checkpoint_every": (1, 10**9),
-    "samples_every": (1, 10**9),
+    "engine_memory": (0.01, 1),
 }
 _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "family": ("countdown", "programs", "science", "logic", "chat"),
@@ -190,58 +185,45 @@ _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "advantage_scale": ("std", "batch", "none"),
     "kl_estimator": ("k1", "k2", "k3"),
     "kl_in": ("loss", "reward"),
-    "dynamic_sampling": (True, False),
-    "sample_std": (True, False),
-    "mask_truncated": (True, False),
-    "weigh_kl": (True, False),
     "dtype": ("float32", "bfloat16", "float16"),
     "tuning": ("full", "lora", "qlora"),
     "rollouts": ("own", "vllm"),
     "optimizer": ("adamw", "adamw_8bit", "paged_adamw_8bit"),
-    "gradient_checkpointing": (True, False),
+    **dict.fromkeys(
+        ("dynamic_sampling", "sample_std", "mask_truncated", "weigh_kl", "gradient_checkpointing"),
+        (True, False),
+    ),
 }
 
 # The paper's R1-Zero settings (v2 p3 and p7). Its clip epsilon is stated for R1's first RL stage.
-_PAPER = {
-    "learning_rate": 3e-6,
-    "beta": 0.001,
-    "clip_epsilon": 10.0,
-    "n_problems": 512,
-    "n_answers": 16,
-    "n_minibatches": 16,
-    "max_new_tokens": 32768,
-    "format_weight": 1.0,
-    "template": "r1-zero",
-    "reference_every": 400,
-    "steps": 10400,
-    "warmup_steps": 0,
-    "dtype": "bfloat16",
-    "model": "deepseek-ai/DeepSeek-V3-Base",
-}
-# One GPU of so many GB. What fits is planned (`python -m r1lite plan`), not yet measured.
-_GPU = {
-    "template": "r1-zero",
-    "dtype": "bfloat16",
-    "tuning": "lora",
-    "lora_rank": 32,
-    "lora_alpha": 64.0,
-    "max_new_tokens": 1024,
-    "micro_batch_tokens": 8192,
-    "gradient_checkpointing": True,
-    "learning_rate": 1e-5,
-    "steps": 400,
-}
-_GPUS = {
-    "16gb": {
-        "model": "Qwen/Qwen2.5-1.5B",
-        "tuning": "qlora",
-        "optimizer": "paged_adamw_8bit",
-        "n_problems": 16,
-        "micro_batch_tokens": 4096,
-    },
-    "24gb": {"model": "Qwen/Qwen2.5-3B"},
-    "80gb": {"model": "Qwen/Qwen2.5-7B", "max_new_tokens": 4096, "micro_batch_tokens": 32768},
-}
+_PAPER = dict(
+    model="deepseek-ai/DeepSeek-V3-Base", dtype="bfloat16", template="r1-zero",
+    learning_rate=3e-6, warmup_steps=0, beta=0.001, reference_every=400, clip_epsilon=10.0,
+    n_problems=512, n_answers=16, n_minibatches=16, max_new_tokens=32768, steps=10400,
+    format_weight=1.0,
+)  # fmt: skip
+# GPUs of so many GB. What fits is planned (`python -m r1lite plan`), not yet measured.
+_GPU = dict(
+    template="r1-zero", dtype="bfloat16", tuning="lora", lora_rank=32, lora_alpha=64.0,
+    learning_rate=1e-5, steps=400, max_new_tokens=1024,
+    micro_batch_tokens=8192, gradient_checkpointing=True,
+)  # fmt: skip
+_VLLM = dict(rollouts="vllm", importance_cap=2.0)
+_GPUS: dict[str, dict[str, Any]] = {
+    "16gb": dict(  # float16: the T4 of free notebooks has no bfloat16
+        model="Qwen/Qwen2.5-1.5B", problems="gsm8k", tuning="qlora", dtype="float16",
+        optimizer="paged_adamw_8bit", n_problems=16, micro_batch_tokens=4096,
+    ),
+    "24gb": dict(_VLLM, model="Qwen/Qwen2.5-3B", problems="gsm8k"),
+    "80gb": dict(
+        _VLLM, model="Qwen/Qwen2.5-7B", problems="math", max_new_tokens=4096,
+        micro_batch_tokens=32768,
+    ),
+    "8x80gb": dict(  # with torchrun: all weights, in slices
+        _VLLM, model="Qwen/Qwen2.5-7B", problems="math", tuning="full", learning_rate=1e-6,
+        n_problems=128, max_new_tokens=4096, micro_batch_tokens=16384,
+    ),
+}  # fmt: skip
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {},
     **{name: _GPU | numbers for name, numbers in _GPUS.items()},

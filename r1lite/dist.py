@@ -21,7 +21,6 @@ import torch.distributed as torch_dist
 from .records import UserError
 
 T = TypeVar("T")
-BUCKET = 2**25  # numbers of gradients that travel at once
 
 
 def launched() -> bool:
@@ -96,12 +95,8 @@ def share(items: Sequence[T]) -> list[T]:
 
 def gathered(mine: Iterable[T]) -> list[T]:
     """What each process has made of its share, in the order of the whole."""
-    mine = list(mine)
-    if size() == 1:
-        return mine
-    parts: list[list[T]] = [[] for _ in range(size())]
-    torch_dist.all_gather_object(parts, mine)
-    return [parts[i % size()][i // size()] for i in range(sum(map(len, parts)))]
+    found = merged({rank() + i * size(): item for i, item in enumerate(mine)})
+    return [found[i] for i in sorted(found)]
 
 
 def merged(mine: dict[Any, T]) -> dict[Any, T]:
@@ -116,13 +111,6 @@ def merged(mine: dict[Any, T]) -> dict[Any, T]:
 def added(numbers: dict[str, float]) -> dict[str, float]:
     """The sums over all processes."""
     return _reduced(numbers, sum)
-
-
-def added_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum over all processes of a tensor that each has in its main memory."""
-    if size() > 1:
-        torch_dist.all_reduce(tensor)
-    return tensor
 
 
 def highest(number: float) -> float:
@@ -157,27 +145,16 @@ def led(value: T) -> T:
     return box[0]
 
 
-def add_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Put the sum of all processes' gradients on each parameter, many in one message.
+def add_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Put the sum of all processes' gradients on each parameter, in one message.
 
     A sum, not a mean: the loss is a sum over answers, divided by all of them already.
     """
     if size() == 1:
         return
-    bucket: list[torch.nn.Parameter] = []
-    for parameter in [*parameters, None]:
-        if parameter is None or sum(p.numel() for p in bucket) + parameter.numel() > BUCKET:
-            if bucket:
-                _add_bucket(bucket)
-            bucket = []
-        if parameter is not None:
-            bucket.append(parameter)
-
-
-def _add_bucket(bucket: list[torch.nn.Parameter]) -> None:
     # a process without answers to train on has no gradient, and adds 0
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flat = torch.cat([grad.flatten().float() for grad in grads])
     torch_dist.all_reduce(flat)
-    for parameter, grad in zip(bucket, flat.split([p.numel() for p in bucket])):
+    for parameter, grad in zip(parameters, flat.split([p.numel() for p in parameters])):
         parameter.grad = grad.view_as(parameter).to(parameter.dtype)

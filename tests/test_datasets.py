@@ -23,9 +23,9 @@ from r1lite.prompt import render
 from r1lite.records import Group, Problem, Rollout, UserError
 from r1lite.rewards import accuracy_reward, is_right, is_right_leniently, score
 from r1lite.runlog import read_jsonl
-from r1lite.stages.zero import exam, held_out, run_zero, some
+from r1lite.stages.zero import exam, held_out, held_out_source, run_zero, some
 from r1lite.world import make_problem, read_problems
-from r1lite.world.datasets import HUB, held_out_source, last_boxed
+from r1lite.world.datasets import HUB, last_boxed
 
 GSM8K = [
     {

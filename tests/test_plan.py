@@ -8,11 +8,13 @@ import transformers
 from torch.autograd.graph import saved_tensors_hooks
 
 from r1lite import __main__ as command_line
-from r1lite.config import PRESETS, preset
+from r1lite.config import LONGEST, PRESETS, preset
+from r1lite.lab import plan as memory
+from r1lite.lab.plan import GIB, plan
+from r1lite.lab.shape import read_config, shape_of
 from r1lite.learn.update import make_optimizer
-from r1lite.policy import load_policy, memory
+from r1lite.policy import load_policy
 from r1lite.policy.adapters import add_adapter, trainable
-from r1lite.policy.memory import GIB, plan, shape_of
 from r1lite.records import UserError
 
 MODELS = {  # numbers in all, as their makers print them
@@ -30,7 +32,7 @@ def test_counts_are_the_makers_and_peft_s(model):
     shape = shape_of(model)
     assert shape.n_weights == pytest.approx(MODELS[model], rel=0.01)
     with torch.device("meta"):
-        network = transformers.AutoModelForCausalLM.from_config(memory.read_config(model))
+        network = transformers.AutoModelForCausalLM.from_config(read_config(model))
         network.add_adapter(
             __import__("peft").LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
         )
@@ -74,12 +76,11 @@ def kept(kind: str, layers: int, tuning: str, dtype: torch.dtype, checkpointing:
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_are_those_that_are_kept(kind, tuning, dtype, checkpointing, monkeypatch):
+def test_activations_are_those_that_are_kept(kind, tuning, dtype, checkpointing):
     """Within 2 %: two layers more, two layers' worth more."""
     args = (tuning, getattr(torch, dtype), checkpointing)
     (one, config), (three, _) = kept(kind, 1, *args), kept(kind, 3, *args)
-    monkeypatch.setattr(memory, "read_config", lambda model: config)
-    shape = shape_of.__wrapped__("by the test")
+    shape = _shape_of(config)
     cfg = preset("tiny", dtype=dtype, tuning=tuning, lora_rank=8)
     cfg = cfg.change(gradient_checkpointing=checkpointing)
     two = dataclasses.replace(shape, layers=2)
@@ -89,7 +90,7 @@ def test_activations_are_those_that_are_kept(kind, tuning, dtype, checkpointing,
 
 
 def test_a_cache_and_moments_take_what_is_planned(mini):
-    shape = _shape_of(mini.model)
+    shape = _shape_of(mini.model.config)
     cache = transformers.DynamicCache(config=mini.model.config)
     mini.model(input_ids=torch.ones(3, 20, dtype=torch.long), past_key_values=cache, use_cache=True)
     found = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
@@ -107,9 +108,9 @@ def test_a_cache_and_moments_take_what_is_planned(mini):
         assert sum(p.nbytes for p in mini.model.parameters()) == memory.weights(shape, cfg)
 
 
-def _shape_of(model) -> memory.Shape:
+def _shape_of(config) -> memory.Shape:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "read_config", lambda name: model.config)
+        patch.setattr("r1lite.lab.shape.read_config", lambda name: config)
         return shape_of.__wrapped__("by the test")
 
 
@@ -150,7 +151,7 @@ def test_a_public_peak():
         "tiny", dtype="bfloat16", gradient_checkpointing=True, micro_batch_tokens=8192,
         max_new_tokens=7936,
     )  # fmt: skip
-    train = memory._parts(shape, cfg, 256)[1]
+    train = memory._parts(shape, cfg, 256, 80 * GIB, 1)[1]
     peak = sum(train.values()) * memory.LOST + memory.CONTEXT
     assert peak / GIB == pytest.approx(10.30, rel=0.15)
 
@@ -162,19 +163,26 @@ def test_the_larger_phase_decides_and_the_verdict_follows():
     assert words == ["fits", "tight", "no"]
 
 
-@pytest.mark.parametrize("name", ["16gb", "24gb", "80gb"])
+@pytest.mark.parametrize("name", ["16gb", "24gb", "80gb", "8x80gb"])
 def test_presets_fit_what_they_are_named_after(name):
-    cfg = preset(name)
-    found = plan(cfg, float(name.removesuffix("gb")))
-    assert found.verdict in ("fits", "tight")
+    cfg, (gpus, _, each) = preset(name), name.removesuffix("gb").rpartition("x")
     assert set(PRESETS[name]) <= {f.name for f in dataclasses.fields(cfg)}
-    longer = plan(cfg.change(max_new_tokens=found.longest_answer + 1), found.memory / GIB)
-    assert longer.verdict == "no"
-    assert plan(cfg.change(max_new_tokens=found.longest_answer), found.memory / GIB).verdict != "no"
+
+    def planned(**changes):
+        return plan(cfg.change(**changes), float(each), gpus=int(gpus or 1))
+
+    found = planned()
+    assert found.verdict in ("fits", "tight")
+    for field, most, limit in (
+        ("max_new_tokens", found.longest_answer, min(shape_of(cfg.model).context - 256, LONGEST)),
+        ("n_answers", found.largest_group, 1024),
+    ):
+        assert getattr(cfg, field) <= most and planned(**{field: most}).verdict != "no"
+        assert most == limit or planned(**{field: most + 1}).verdict == "no"
 
 
 def test_every_choice_moves_its_part():
-    base = preset("80gb", gradient_checkpointing=False)
+    base = preset("80gb", gradient_checkpointing=False, rollouts="own")
     full = plan(base.change(tuning="full", optimizer="adamw"), 80)
     assert (
         full.train["optimizer"] == 2 * full.train["gradients"] == 4 * shape_of(base.model).n_weights
@@ -188,11 +196,44 @@ def test_every_choice_moves_its_part():
     assert again.train["activations"] < plan(base, 80).train["activations"] / 10
 
 
+def test_many_gpus_hold_slices():
+    """ZeRO-3's arithmetic (Rajbhandari et al. 2020): 12 bytes of a number are cut, copies are not;
+    a reference is cut too, an engine's copy never."""
+    cfg = preset("8x80gb", rollouts="own")
+    n = shape_of(cfg.model).n_weights
+    one, two, eight = (plan(cfg, 80, gpus=n).train for n in (1, 2, 8))
+    assert eight["weights"] == 4 * n / 8 and eight["optimizer"] == 8 * n / 8
+    assert eight["gradients"] == two["gradients"] / 4 == 4 * n / 8
+    assert two["copy for rollouts"] == eight["copy for rollouts"] == 2 * n == one["weights"]
+    assert plan(cfg.change(beta=0.1), 80, gpus=8).train["reference"] == 4 * n / 8
+    assert plan(cfg, 80, gpus=1).verdict == "no" != plan(cfg, 80, gpus=8).verdict
+    adapter = cfg.change(tuning="lora")  # in each process whole: more of them save rows alone
+    assert plan(adapter, 80, gpus=8).train == plan(adapter, 80).train
+
+
+def test_an_engine_that_is_given_too_little_is_named():
+    small = plan(preset("24gb", engine_memory=0.25), 24)
+    assert small.verdict == "no" and small.peak < small.memory
+    assert "is given 6.0: raise engine_memory." in small.table()
+    assert small.longest_answer == small.largest_group == 0
+    assert "longest answer that fits: none; largest group: none" in small.table()
+    assert plan(preset("24gb"), 24).wants[0] == pytest.approx(
+        memory.weights(shape_of("Qwen/Qwen2.5-3B"), preset("24gb"))
+        + memory.keys_and_values(shape_of("Qwen/Qwen2.5-3B"), 2, 256 + 1024)
+        + memory.ASLEEP
+    )
+
+
 def test_it_is_said_in_a_table_and_what_is_wrong_is_named(capsys, mini_folder):
     assert command_line.main(["plan", "--preset", "24gb"]) == 0
     said = capsys.readouterr().out
-    assert "Qwen/Qwen2.5-3B, lora" in said and "| keys and values | 11.25 | 0.00 |" in said
+    assert "Qwen/Qwen2.5-3B, lora" in said and "on 1 GPU(s) of 24 GiB" in said
+    assert "| vLLM | 9.60 | 1.50 |" in said
     assert "of 24 GiB: **fits**" in said and "longest answer that fits: " in said
+    assert command_line.main(["plan", "--preset", "24gb", "--rollouts", "own"]) == 0
+    assert "| keys and values | 11.25 | 0.00 |" in capsys.readouterr().out
+    assert command_line.main(["plan", "--preset", "8x80gb"]) == 0
+    assert "on 8 GPU(s) of 80 GiB" in capsys.readouterr().out
     assert command_line.main(["plan", "--model", mini_folder, "--memory", "0.1"]) == 0
     assert "**no**" in capsys.readouterr().out
     assert command_line.main(["plan"]) == 2
@@ -205,7 +246,7 @@ def test_a_real_step_stays_near_its_plan(mini_folder):
     """Not a GPU's figures, but the parts are real: weights and moments of a loaded policy."""
     policy = load_policy(mini_folder, device="cpu", tuning="lora", lora_rank=4)
     shape, cfg = (
-        _shape_of(load_policy(mini_folder).model),
+        _shape_of(load_policy(mini_folder).model.config),
         preset("tiny", tuning="lora", lora_rank=4),
     )
     count, each = memory.trained(shape, cfg)
@@ -214,7 +255,7 @@ def test_a_real_step_stays_near_its_plan(mini_folder):
 
 def test_no_network_is_asked_for_a_known_config(monkeypatch):
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *a: 1 / 0)
-    assert memory.read_config("Qwen/Qwen2.5-7B").num_hidden_layers == 28
+    assert read_config("Qwen/Qwen2.5-7B").num_hidden_layers == 28
     monkeypatch.undo()
     with pytest.raises(UserError, match="no config of 'x/y'"):
-        memory.read_config("x/y")
+        read_config("x/y")

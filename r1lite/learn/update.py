@@ -73,27 +73,14 @@ def minibatches(
         cut = [rollout.truncated for group in groups for rollout in group.rollouts]
         rows = [row for row, was_cut in zip(rows, cut, strict=True) if not was_cut]
     if cfg.importance_cap and cfg.updates_per_rollout > 1:  # one update sees the trainer's anyway
-        rows = with_trainer_logps(policy, rows, cfg)
+        trainer = logps_of(policy, policy.model, rows, cfg)
+        rows = [replace(row, trainer_logps=logps) for row, logps in zip(rows, trainer)]
     n, batches = cfg.n_minibatches, []
     for epoch in range(cfg.inner_epochs):
         if n > 1:
             keyed_rng("shuffle", cfg.seed, step, epoch).shuffle(rows)
         batches += [rows[i * len(rows) // n : (i + 1) * len(rows) // n] for i in range(n)]
     return batches
-
-
-@torch.no_grad()
-def with_trainer_logps(policy: Policy, rows: Sequence[Row], cfg: RunConfig) -> list[Row]:
-    """The rows with the trainer's log-probabilities of now."""
-    answers, parts = micro_batches(policy, policy.model, rows, cfg)
-    mine: dict[int, list[float]] = {}
-    for chunk, _ in parts:
-        part = [rows[i] for i in chunk]
-        batch = to_batch(part, policy.pad_id).to(policy.device)
-        for i, logps, mask in zip(chunk, answers.of(part, batch), batch.response_mask):
-            mine[i] = logps[mask].float().tolist()
-    found = dist.merged(mine)
-    return [replace(row, trainer_logps=found[i]) for i, row in enumerate(rows)]
 
 
 def in_loss(cfg: RunConfig) -> bool:
@@ -108,15 +95,27 @@ def reference_kl(
     """KL estimate of each answer between the policy that wrote it and the reference: (P, G) nats,
     summed over its tokens, as PPO for language models subtracts it from the reward."""
     rows = to_rows(groups, torch.zeros(len(groups), len(groups[0].rollouts)))
-    found = torch.zeros(len(rows))
     with speaking(reference) as model:
-        answers, parts = micro_batches(policy, model, rows, cfg)
-        for chunk, counts in parts:
-            part = [rows[i] for i in chunk]
-            batch = to_batch(part, policy.pad_id).to(policy.device)
-            kl = kl_estimate(batch.logp_old, answers.of(part, batch), cfg.kl_estimator)
-            found[chunk] += counts * (kl * batch.response_mask).sum(-1).float().cpu()
-    return dist.added_tensor(found).view(len(groups), -1)
+        found = logps_of(policy, model, rows, cfg)
+    sums = [
+        kl_estimate(torch.tensor(row.logps), torch.tensor(logps), cfg.kl_estimator).sum()
+        for row, logps in zip(rows, found)
+    ]
+    return torch.stack(sums).view(len(groups), -1)
+
+
+@torch.no_grad()
+def logps_of(policy: Policy, model: Any, rows: Sequence[Row], cfg: RunConfig) -> list[list[float]]:
+    """Log-probabilities (nats) of every row's answer under a model, in every process."""
+    answers, parts = micro_batches(policy, model, rows, cfg)
+    mine: dict[int, list[float]] = {}
+    for chunk, _ in parts:
+        part = [rows[i] for i in chunk]
+        batch = to_batch(part, policy.pad_id).to(policy.device)
+        for i, logps, mask in zip(chunk, answers.of(part, batch), batch.response_mask):
+            mine[i] = logps[mask].float().tolist()
+    found = dist.merged(mine)
+    return [found[i] for i in range(len(rows))]
 
 
 # Sharing a prompt needs a mask of answer x (prompt + answer), which grows with the square of the

@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,11 +72,12 @@ class Vllm:
 
         self.policy, self.lora, self._versions = policy, None, None
         self._cuda = policy.device.type == "cuda"
-        more: dict[str, Any] = {"distributed_executor_backend": "external_launcher"}
-        if not dist.started():
-            more = {}
+        more: dict[str, Any] = {}
+        if dist.started():  # one engine in each process
+            more["distributed_executor_backend"] = "external_launcher"
         if has_adapter(policy.model):
-            self._folder = tempfile.TemporaryDirectory(dir=_memory_folder())
+            memory_folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
+            self._folder = tempfile.TemporaryDirectory(dir=memory_folder)
             ranks = (8, 16, 32, 64, 128, 256, 512)
             more |= {
                 "enable_lora": True,
@@ -116,18 +116,11 @@ class Vllm:
         self.llm.reset_prefix_cache()  # keys and values of the old weights
         self._versions = versions(model)
 
-    def write(
-        self,
-        prompts: Sequence[list[int]],
-        keys: Sequence[tuple[object, ...]],
-        n_answers: int,
-        max_new_tokens: int,
-        temperature: float,
-        top_p: float,
-    ) -> list[Rollout]:
-        """n_answers to each prompt; raises UserError if the policy has moved since update.
+    def write(self, *work: Any) -> list[Rollout]:
+        """What sample.write_answers returns for the same prompts, keys and limits.
 
         With top_p below 1 the log-probabilities are those of the narrowed choice.
+        Raises UserError if the policy has moved since update.
         """
         if versions(self.policy.model) != self._versions:
             raise UserError(
@@ -136,7 +129,7 @@ class Vllm:
             )
         self._wake()
         try:
-            return self._write(prompts, keys, n_answers, max_new_tokens, temperature, top_p)
+            return self._write(*work)
         finally:
             if self._cuda:  # its memory is the trainer's until the next push
                 self.llm.sleep(level=1)
@@ -244,8 +237,3 @@ def _named(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Whole weights by name, one at a time."""
     for name, weight in model.state_dict().items():
         yield name, whole(weight).detach()
-
-
-def _memory_folder() -> str | None:
-    """A folder in the main memory, if there is one: adapters are handed over as files."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None

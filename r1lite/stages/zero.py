@@ -15,11 +15,27 @@ from ..policy import Policy, load_policy, sample_groups
 from ..records import Group, Problem, UserError
 from ..rewards import Reward, is_right
 from ..runlog import append_jsonl, describe_run, read_json, read_jsonl, truncate_jsonl, write_json
-from ..world import clusters, held_out_source, keyed_rng, make_problems, read_problems
+from ..world import clusters, keyed_rng, make_problems, read_problems
+from ..world.datasets import HUB
 from .search import search_figures
 
 N_SHOWN = 16  # problems whose answers samples.jsonl keeps
 EVAL_SEED = 1  # training draws are keyed otherwise, so no evaluation shares its sampling
+
+
+def held_out_source(source: str) -> str:
+    """Where the test split to a training source is: a name of HUB, or a path; "" if none is known.
+
+    A file or folder has one beside it if that has "test" for its "train".
+
+    >>> held_out_source("gsm8k"), held_out_source("math:train"), held_out_source("my.jsonl")
+    ('gsm8k:test', 'math:test', '')
+    """
+    name, path = source.partition(":")[0], Path(source)
+    if name in HUB and not path.exists():
+        return f"{name}:test"
+    beside = path.parent / path.name.replace("train", "test", 1)
+    return str(beside) if beside != path and beside.exists() else ""
 
 
 def held_out(family: str, n: int) -> list[Problem]:

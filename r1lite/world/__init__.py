@@ -9,7 +9,7 @@ from typing import Any
 from ..records import Problem, UserError
 from . import chat, countdown, logic, programs, science
 from .common import LANGUAGES, is_held_out, keyed_rng, reflection_words
-from .datasets import held_out_source, last_boxed, maths_problem, read_rows
+from .datasets import last_boxed, maths_problem, read_rows
 
 FAMILIES = {
     "countdown": countdown,
@@ -127,7 +127,6 @@ __all__ = [
     "SPLITS",
     "clusters",
     "family_module",
-    "held_out_source",
     "is_correct",
     "is_held_out",
     "keyed_rng",

@@ -179,18 +179,3 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{file} holds {str(rows)[:60]!r}: it must hold JSON objects. Mend it.")
     return rows
-
-
-def held_out_source(source: str) -> str:
-    """Where the test split to a training source is: a name of HUB, or a path; "" if none is known.
-
-    A file or folder has one beside it if that has "test" for its "train".
-
-    >>> held_out_source("gsm8k"), held_out_source("math:train"), held_out_source("my.jsonl")
-    ('gsm8k:test', 'math:test', '')
-    """
-    name, path = source.partition(":")[0], Path(source)
-    if name in HUB and not path.exists():
-        return f"{name}:test"
-    beside = path.parent / path.name.replace("train", "test", 1)
-    return str(beside) if beside != path and beside.exists() else ""

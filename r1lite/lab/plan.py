@@ -7,102 +7,21 @@ Everything is bytes; T tokens go through a forward pass at once (a micro-batch).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from ..config import RunConfig
-from ..records import UserError
-from .load import REPO, find_model
-from .logprobs import LARGE_VOCABULARY, SCORES_AT_ONCE
-from .sample import ROWS_AT_ONCE
+from ..config import LONGEST, RunConfig
+from ..policy.logprobs import LARGE_VOCABULARY, SCORES_AT_ONCE
+from ..policy.sample import ROWS_AT_ONCE
+from .shape import Shape, shape_of
 
 GIB = 2**30
-KNOWN = REPO / "data/configs"  # configs of a few models, so that planning needs no network
 NF4 = 0.516  # bytes per 4-bit weight, with the scales of its blocks and theirs
 CONTEXT = 0.6 * GIB  # what CUDA takes before the first tensor
+ASLEEP = 1.5 * GIB  # what vLLM keeps while it sleeps, and needs beside weights and cache awake
 LOST = 1.05  # memory between blocks that nothing fits into
 TIGHT = 0.92  # of the memory: beyond it one longer answer may be too much
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What of a decoder decides its memory.
-
-    n_weights   numbers in all; n_linear: of them in the layers' matrices (4-bit under QLoRA)
-    n_adapter   numbers of an adapter of rank 1: the sum of in + out over those matrices
-    q, kv       width of all query heads, of all key heads
-    normed_heads   queries and keys have norms of their own (Qwen3)
-    """
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    vocabulary: int
-    context: int
-    n_weights: int
-    n_linear: int
-    n_adapter: int
-    normed_heads: bool
-
-    @property
-    def q(self) -> int:
-        return self.heads * self.head_dim
-
-    @property
-    def kv(self) -> int:
-        return self.kv_heads * self.head_dim
-
-
-def read_config(model: str) -> Any:
-    """The config of a model folder, of a model of data/configs, or of one on the hub."""
-    from transformers import AutoConfig
-
-    known = KNOWN / f"{model.replace('/', '--')}.json"
-    if known.exists():
-        return AutoConfig.for_model(**json.loads(known.read_text(encoding="utf-8")))
-    try:
-        return AutoConfig.from_pretrained(find_model(model))
-    except (OSError, ValueError) as error:
-        names = ", ".join(sorted(p.stem.replace("--", "/") for p in KNOWN.glob("*.json")))
-        raise UserError(
-            f"there is no config of {model!r} here, and none could be fetched: a folder with "
-            f"config.json is enough. Known without a network: {names}."
-        ) from error
-
-
-@cache
-def shape_of(model: str) -> Shape:
-    """Counted on a model without memory (torch's meta device), so right for any architecture."""
-    from transformers import AutoModelForCausalLM
-
-    config = read_config(model)
-    with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(config)
-    head = network.get_output_embeddings()
-    linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    heads = config.num_attention_heads
-    return Shape(
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        heads=heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        ffn=config.intermediate_size,
-        vocabulary=config.vocab_size,
-        context=config.max_position_embeddings,
-        n_weights=sum(p.numel() for p in network.parameters()),
-        n_linear=sum(m.weight.numel() for m in linear),
-        n_adapter=sum(m.in_features + m.out_features for m in linear),
-        normed_heads=any("q_norm" in name for name, _ in network.named_modules()),
-    )
 
 
 def kept_by_a_layer(shape: Shape, wide: int, rank: int = 0) -> int:
@@ -175,6 +94,7 @@ class Plan:
 
     longest_answer, largest_group   what would still fit, the other settings as they are; 0 if
                                     nothing does
+    wants  bytes that the engine needs at least, and what it is given; (0, 0) for the own loop
     """
 
     rollout: Mapping[str, float]
@@ -182,6 +102,7 @@ class Plan:
     memory: float
     longest_answer: int = 0
     largest_group: int = 0
+    wants: tuple[float, float] = (0.0, 0.0)
 
     @property
     def peak(self) -> float:
@@ -190,65 +111,114 @@ class Plan:
     @property
     def verdict(self) -> str:
         """fits, tight or no."""
-        if self.peak > self.memory:
+        if self.peak > self.memory or self.wants[0] > self.wants[1]:
             return "no"
         return "tight" if self.peak > TIGHT * self.memory else "fits"
 
     def table(self) -> str:
         """Markdown: GiB by part and phase, the peak and what would still fit."""
+        phases = (self.rollout, self.train)
+        rows = [
+            (name, [part.get(name, 0) for part in phases])
+            for name in dict.fromkeys([*self.rollout, *self.train])
+        ]
+        rows.append(("sum", [sum(part.values()) for part in phases]))
         lines = ["| GiB | rollout | train |", "|---|---|---|"]
-        for name in dict.fromkeys([*self.rollout, *self.train]):
-            cells = [f"{part.get(name, 0) / GIB:.2f}" for part in (self.rollout, self.train)]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-        sums = [f"{sum(part.values()) / GIB:.2f}" for part in (self.rollout, self.train)]
-        lines.append(f"| sum | {' | '.join(sums)} |")
+        for name, cells in rows:
+            lines.append(f"| {name} | {' | '.join(f'{cell / GIB:.2f}' for cell in cells)} |")
+        needs, given = (part / GIB for part in self.wants)
+        if needs > given:
+            lines.append(
+                f"\nvLLM needs {needs:.1f} GiB for weights and one answer and is given "
+                f"{given:.1f}: raise engine_memory."
+            )
+        lines.append(
+            f"\npeak {self.peak / GIB:.1f} GiB with CUDA's own and what is lost between blocks, of "
+            f"{self.memory / GIB:.0f} GiB: **{self.verdict}**"
+        )
         return "\n".join(lines) + (
-            f"\n\npeak {self.peak / GIB:.1f} GiB with CUDA's own and what is lost between blocks, "
-            f"of {self.memory / GIB:.0f} GiB: **{self.verdict}**\n"
-            f"longest answer that fits: {self.longest_answer or 'none'}; largest group: "
+            f"\nlongest answer that fits: {self.longest_answer or 'none'}; largest group: "
             f"{self.largest_group or 'none'}"
         )
 
 
-def _parts(shape: Shape, cfg: RunConfig, prompt: int) -> tuple[dict[str, float], dict[str, float]]:
+def in_slices(shape: Shape, cfg: RunConfig, gpus: int) -> dict[str, float]:
+    """What each of several GPUs holds of weights that are all trained: a slice of them, of their
+    moments and of their gradients in float32; two layers, and what belongs to none, whole and in
+    the type of computing; one layer's gradient on its way; a whole copy to write answers with."""
+    outside = shape.n_weights - shape.n_linear
+    layer = shape.n_linear / shape.layers
+    parts = {
+        "weights": 4 * shape.n_weights / gpus,
+        "optimizer": 8 * shape.n_weights / gpus,
+        "put together": _width(cfg) * (2 * layer + outside) + 4 * layer,
+    }
+    if cfg.rollouts == "own":
+        parts["copy for rollouts"] = _width(cfg) * shape.n_weights
+    if cfg.beta:
+        parts["reference"] = 4 * shape.n_weights / gpus
+    return parts
+
+
+def _parts(
+    shape: Shape, cfg: RunConfig, prompt: int, memory: float, gpus: int
+) -> tuple[dict[str, float], dict[str, float]]:
     wide, length = _width(cfg), prompt + cfg.max_new_tokens
     count, each = trained(shape, cfg)
     moments = 2 if cfg.optimizer != "adamw" else 2 * each
     stays = {"weights": weights(shape, cfg), "optimizer": moments * count}
+    gradients = each * count
     if cfg.tuning != "full":
         stays["adapter"] = each * count
-    if cfg.beta and cfg.tuning == "full":
+    elif gpus > 1:
+        stays, gradients = in_slices(shape, cfg, gpus), 4 * count / gpus
+    elif cfg.beta:
         stays["reference"] = weights(shape, cfg)
-    rows = min(max(1, ROWS_AT_ONCE // cfg.n_answers), cfg.n_problems) * cfg.n_answers
+    problems = -(-cfg.n_problems // gpus)
+    rows = min(max(1, ROWS_AT_ONCE // cfg.n_answers), problems) * cfg.n_answers
     rollout = {
         "keys and values": keys_and_values(shape, wide, rows * length),
         "scores": (wide + 24) * shape.vocabulary * rows,  # float32 twice, float64 twice to choose
     }
     tokens = max(cfg.micro_batch_tokens, length)
     train = {
-        "gradients": each * count,
+        "gradients": gradients,
         "activations": activations(shape, cfg, tokens),
         "scores": scores(shape, tokens, cfg.tuning == "full", wide),
     }
+    if cfg.rollouts == "vllm":
+        rollout, train["vLLM"] = {"vLLM": cfg.engine_memory * memory}, ASLEEP
     return stays | rollout, stays | train
 
 
-def plan(cfg: RunConfig, memory_gib: float, prompt_tokens: int = 256) -> Plan:
-    """The memory of a run on one GPU, rollouts by the own decoding loop.
+def plan(cfg: RunConfig, memory_gib: float, prompt_tokens: int = 256, gpus: int = 1) -> Plan:
+    """The memory of a run on each GPU.
 
-    memory_gib     of the GPU
+    memory_gib     of one GPU
     prompt_tokens  of the longest prompt
+    gpus           how many there are: all weights are then trained in slices (FSDP2)
     """
     shape, memory = shape_of(cfg.model), memory_gib * GIB
 
-    def fits(**changes: int) -> bool:
-        return Plan(*_parts(shape, cfg.change(**changes), prompt_tokens), memory).peak <= memory
+    def planned(**changes: int) -> Plan:
+        now, wants = cfg.change(**changes), (0.0, 0.0)
+        if cfg.rollouts == "vllm":
+            answer = keys_and_values(shape, _width(cfg), prompt_tokens + now.max_new_tokens)
+            needs = _width(cfg) * shape.n_weights + answer + ASLEEP
+            wants = (needs, cfg.engine_memory * memory)
+        return Plan(*_parts(shape, now, prompt_tokens, memory, gpus), memory, wants=wants)
 
-    return Plan(
-        *_parts(shape, cfg, prompt_tokens),
-        memory,
-        _largest(lambda n: fits(max_new_tokens=n), shape.context - prompt_tokens),
-        _largest(lambda n: n == 1 or fits(n_answers=n, n_minibatches=1, steps=1), 1024),
+    def fits(**changes: int) -> bool:
+        return planned(**changes).verdict != "no"
+
+    return replace(
+        planned(),
+        longest_answer=_largest(
+            lambda n: fits(max_new_tokens=n), min(shape.context - prompt_tokens, LONGEST)
+        ),
+        largest_group=_largest(
+            lambda n: n == 1 or fits(n_answers=n, n_minibatches=1, steps=1), 1024
+        ),
     )
 
 
