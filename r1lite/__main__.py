@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -87,44 +88,53 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from .lab import bench, bench_rewards, growth
+    from .lab import bench, bench_gpu, bench_rewards, growth
 
     changes = {"steps": args.steps, "device": args.device}
-    cfg = bench.bench_config(**changes | ({"model": args.model} if args.model else {}))
-    if args.against == "trl" or args.to:
-        from importlib.metadata import version
+    with contextlib.ExitStack() as stack:
+        if args.what == "gpu":
+            print(bench_gpu.bench_gpu(bench_gpu.gpu_config(steps=args.steps)))
+            return
+        if args.shape:
+            cfg = stack.enter_context(bench_gpu.random_work(args.shape, **changes))
+            path = bench_gpu.RECORDS / f"{args.shape}_compared.json"
+        else:
+            cfg = bench.bench_config(**changes | ({"model": args.model} if args.model else {}))
+            path = bench.RESULT
+        if args.against == "trl" or args.to:
+            from importlib.metadata import version
 
-        from .lab.bench_trl import against_trl, seconds_to
-    if args.what == "rewards":
-        found = bench_rewards.bench_rewards(rounds=args.rounds)
-        bench.keep("rewards", found, cfg)
-        print(bench_rewards.table(found))
-        return
-    if args.growth:
-        found = growth.growth()
-        growth.growth_figure(found, bench.RESULT.with_name("bench_growth.png"))
-        bench.keep("growth", found, cfg)
-    elif args.ladder:
-        found = bench.ladder(cfg.change(steps=4), rounds=args.rounds)
-        bench.keep("ladder", found, cfg)
-    elif args.against == "generate":
-        found = bench.against_generate(cfg, rounds=args.rounds)
-        bench.keep("generate", found, cfg)
-    elif args.to:
-        found = [
-            seconds_to(cfg.change(seed=seed, steps=60), args.to, args.trl_rows)
-            for seed in range(args.seeds)
-        ]
-        bench.keep("to", {"threshold": args.to, "runs": found}, cfg)
-    elif args.against == "trl":
-        found = against_trl(cfg, rounds=args.rounds)
-        bench.keep("trl", found, cfg, trl=version("trl"))
-    else:
-        found = bench.bench(cfg)
-        bench.keep("step", found, cfg)
-        print(bench.table(found))
-        return
-    print(json.dumps(found, indent=1))
+            from .lab.bench_trl import against_trl, seconds_to
+        if args.what == "rewards":
+            found = bench_rewards.bench_rewards(rounds=args.rounds)
+            bench.keep("rewards", found, cfg, path)
+            print(bench_rewards.table(found))
+            return
+        if args.growth:
+            found = growth.growth()
+            growth.growth_figure(found, bench.RESULT.with_name("bench_growth.png"))
+            bench.keep("growth", found, cfg, path)
+        elif args.ladder:
+            found = bench.ladder(cfg.change(steps=4), rounds=args.rounds)
+            bench.keep("ladder", found, cfg, path)
+        elif args.against == "generate":
+            found = bench.against_generate(cfg, rounds=args.rounds)
+            bench.keep("generate", found, cfg, path)
+        elif args.to:
+            found = [
+                seconds_to(cfg.change(seed=seed, steps=60), args.to, args.trl_rows)
+                for seed in range(args.seeds)
+            ]
+            bench.keep("to", {"threshold": args.to, "runs": found}, cfg, path)
+        elif args.against == "trl":
+            found = against_trl(cfg, rounds=args.rounds)
+            bench.keep("trl", found, cfg, path, trl=version("trl"))
+        else:
+            found = bench.bench(cfg)
+            bench.keep("step", found, cfg, path)
+            print(bench.table(found))
+            return
+        print(json.dumps(found, indent=1))
 
 
 def _plan(args: argparse.Namespace) -> None:
@@ -214,7 +224,14 @@ def parser() -> argparse.ArgumentParser:
 
     bench = verbs.add_parser("bench", help="time a step: its parts, its floor, other trainers")
     bench.add_argument(
-        "what", nargs="?", choices=["step", "rewards"], default="step", help="step if not given"
+        "what",
+        nargs="?",
+        choices=["step", "rewards", "gpu"],
+        default="step",
+        help="step if not given; gpu: larger models with random weights, into data/recorded/gpu",
+    )
+    bench.add_argument(
+        "--shape", choices=["0.5B", "1.5B", "7B"], help="random weights of a Qwen2.5, with LoRA"
     )
     bench.add_argument("--model", default="", help="a folder; the shipped base if not given")
     bench.add_argument("--device", default="cpu", help="cpu, cuda or auto")

@@ -13,6 +13,7 @@ from ..stages.arms import ARMS, COMPARISONS, figures, verdict
 from ..stages.record import RECORDED, load_recorded
 from ..stages.zero import run_zero
 from .bench import RESULT
+from .bench_gpu import table as gpu_table
 
 README = Path("README.md")
 # What the paper reports for R1-Zero: (row, first, last, where it stands)
@@ -109,6 +110,7 @@ def redraw() -> None:
     table = comparison_table([run["run"]["eval"] for run in runs])
     _replace("recorded", f"![R1-Zero on countdown]({path.as_posix()})\n\n{table}\n\n{caption}")
     _replace("comparisons", comparisons_table())
+    _replace("gpu", gpu_table())
     redraw_bench()
 
 

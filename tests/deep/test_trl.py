@@ -121,3 +121,17 @@ def test_trl_style_rewards_train_here(tmp_path):
         whole += row["reward/short"] + row["reward/overlong"]
         assert row["reward"] == pytest.approx(whole + 0.75 * row["reward/judge"])
     assert asked == [["completion_ids", "problem"]] * 2
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_the_same_work_is_timed_in_trl(tuning):
+    """What `bench --against trl` compares with, also for an adapter."""
+    from r1lite.lab.bench_trl import timed_trl
+
+    cfg = preset(
+        "tiny", n_problems=2, n_answers=4, max_new_tokens=16, steps=2, tuning=tuning, lora_rank=4,
+        device="cpu",
+    )  # fmt: skip
+    for tuned in (True, False):
+        steps = timed_trl(cfg, rows=8, tuned=tuned)
+        assert len(steps) == 2 and all(step["step_s"] > 0 for step in steps)
