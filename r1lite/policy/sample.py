@@ -66,8 +66,8 @@ def sample_parts(
         if len(prompt) + max_new_tokens > policy.max_length:
             raise UserError(
                 f"the prompt of {problem.problem_id!r} has {len(prompt)} tokens and the answer may "
-                f"have {max_new_tokens}: together they must fit the model's context of "
-                f"{policy.max_length}. Lower max_new_tokens to at most "
+                f"have {max_new_tokens}: together they must fit the model's context (with vLLM, what "
+                f"engine_memory has room for) of {policy.max_length}. Lower max_new_tokens to at most "
                 f"{max(policy.max_length - len(prompt), 0)}, or shorten the question."
             )
     engine = policy.engine

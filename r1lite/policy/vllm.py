@@ -59,7 +59,8 @@ def with_vllm(
     if prove:
         engine.prove()
     engine.update(policy.model)
-    return replace(policy, engine=engine)
+    room = engine.llm.llm_engine.model_config.max_model_len
+    return replace(policy, engine=engine, max_length=min(policy.max_length, room))
 
 
 class Vllm:
@@ -94,7 +95,7 @@ class Vllm:
             dtype=dtype,
             seed=0,
             trust_remote_code=True,  # the tiny base names a tokenizer class of its own
-            max_model_len=policy.max_length,
+            max_model_len=-1,  # the model's context, or what there is room for
             logprobs_mode="processed_logprobs",  # of softmax(logits / temperature)
             disable_log_stats=True,
             **more,

@@ -72,6 +72,13 @@ def test_a_compiled_engine_is_refused_or_current():
     assert said["refused"].startswith("vLLM does not take over") or said["after"] < 1e-3
 
 
+def test_a_context_is_cut_to_what_there_is_room_for():
+    """vLLM would refuse a model whose context its memory cannot hold, or cut answers in silence."""
+    said = scenario("room")
+    assert 1000 < said["length"] < 1_000_000
+    assert f"engine_memory has room for) of {said['length']}. Lower max_new" in said["refused"]
+
+
 def logs(run_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
@@ -141,6 +148,36 @@ def _answers(policy, problems) -> dict:
     }
 
 
+def _room() -> dict:
+    """A context of a million tokens at 2 KiB each, in one GiB."""
+    import tempfile
+
+    import transformers
+
+    from r1lite.lab.bench_gpu import random_model
+    from r1lite.policy import load_policy, sample_groups
+    from r1lite.policy.vllm import with_vllm
+    from r1lite.records import UserError
+    from r1lite.world import make_problems
+
+    with tempfile.TemporaryDirectory() as shape:
+        transformers.Qwen2Config(
+            vocab_size=2000, hidden_size=64, intermediate_size=64, num_hidden_layers=4,
+            num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=1_000_000,
+        ).save_pretrained(shape)  # fmt: skip
+        with random_model(shape, "cpu", "float32") as base:
+            policy = with_vllm(
+                load_policy(base, device="cpu"), base, dtype="float32", memory=0.3, lora_rank=4
+            )
+    problems = make_problems("countdown", "train", 2)
+    sample_groups(policy, problems, n_answers=2, max_new_tokens=20)
+    try:
+        sample_groups(policy, problems, n_answers=2, max_new_tokens=policy.max_length)
+    except UserError as error:
+        return {"length": policy.max_length, "refused": str(error)}
+    return {"length": policy.max_length, "refused": ""}
+
+
 def _program(name: str) -> dict:
     import torch
 
@@ -150,6 +187,8 @@ def _program(name: str) -> dict:
     from r1lite.records import UserError
     from r1lite.world import make_problems
 
+    if name == "room":
+        return _room()
     policy = load_policy(BASE, device="cpu", tuning="lora" if name == "lora" else "full")
     if name == "compiled":
         import vllm
