@@ -13,6 +13,7 @@ from test_resume import assert_same_run
 from test_sampling import draw, problems, tokens  # noqa: F401
 
 from r1lite.learn import train
+from r1lite.learn.batching import Row
 from r1lite.learn.update import make_optimizer, reference_kl, update
 from r1lite.policy import adapters, load_policy, token_logps
 from r1lite.policy.adapters import Reference, merged, trainable, weight_of
@@ -68,6 +69,37 @@ def test_an_adapter_beside_bfloat16_weights_is_float32(mini_folder):
     assert policy.model.dtype == torch.bfloat16
     assert {p.dtype for p in trainable(policy.model).values()} == {torch.float32}
     assert scores(policy.model).dtype == torch.bfloat16
+
+
+def test_float16_keeps_gradients_that_would_vanish(mini_folder, monkeypatch):
+    """A token's share of the gradient is near float16's smallest number, so it travels enlarged;
+    compared with the same weights, rounded to float16 but computed with in float32."""
+    settings = SETTINGS.change(tuning="lora", clip_epsilon=1e6)
+
+    def gradient(dtype):
+        policy = load_policy(mini_folder, device="cpu", dtype=dtype, tuning="lora", lora_rank=4)
+        for p in policy.model.parameters() if dtype == "float32" else ():
+            p.data = p.data if p.requires_grad else p.data.half().float()
+        made = [
+            Row([5, 9, 12], [20 + i, 33, 41, 7 + i] * 30, [-5.0] * 120, (-1.0) ** i)
+            for i in range(16)
+        ]
+        optimizer = RecordingOptimizer(policy.model)
+        update(policy, made, optimizer, settings.change(dtype=dtype), step=1)
+        named = zip(policy.model.named_parameters(), optimizer.gradient, strict=True)
+        return torch.cat([g.flatten() for (name, _), g in named if "lora_" in name])
+
+    half, whole = gradient("float16"), gradient("float32")
+    assert half.dtype == torch.float32 and whole.norm() > 1e-4
+    off = (half - whole).norm() / whole.norm()
+    assert off < 0.02
+    monkeypatch.setattr("r1lite.learn.update.enlarged", lambda cfg, n_tokens: 1.0)
+    assert (gradient("float16") - whole).norm() / whole.norm() > 3 * off
+
+
+def test_whole_weights_in_float16_are_refused():
+    with pytest.raises(UserError, match="do not feel small"):
+        SETTINGS.change(dtype="float16")
 
 
 def test_merged_is_unmerged_and_an_ordinary_folder(lora, tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from r1lite.config import preset
 from r1lite.learn import train
 from r1lite.learn.batching import Row, pad_right, to_batch, to_rows, token_budget_chunks
 from r1lite.learn.objective import FORMS
+from r1lite.learn.rollout import draw_problems, rollout
 from r1lite.learn.sft import next_token_backward
 from r1lite.learn.update import minibatches, update
 from r1lite.policy.load import Policy
@@ -73,6 +75,12 @@ def naive_gradient(policy, rows, cfg, reference=None):
         new = token_logps(policy.model, ids)[0, first:]
         # the library keeps the sampler's log-probabilities in float32
         old = torch.tensor(row.logps, dtype=torch.float32).double()
+        off = torch.zeros_like(old)
+        if cfg.importance_cap:  # what wrote the answer is not quite the policy
+            sampler, old = old, new.detach()
+            if row.trainer_logps is not None:
+                old = torch.tensor(row.trainer_logps, dtype=torch.float32).double()
+            off = old - sampler
         ratio, a = (new - old).exp(), float(torch.tensor(row.advantage, dtype=torch.float32))
         log_ref = token_logps(reference, ids)[0, first:].detach() if reference else new.detach()
         low, high = 1 - cfg.clip_epsilon, 1 + (cfg.clip_epsilon_high or cfg.clip_epsilon)
@@ -83,6 +91,9 @@ def naive_gradient(policy, rows, cfg, reference=None):
         gain = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
         if cfg.form == "cispo":
             gain = ratio.detach().clamp(max=high) * a * new
+        if cfg.form in ("r1-printed", "gspo"):
+            off = off.sum() if cfg.form == "r1-printed" else off.mean()
+        gain = gain * (off.exp().clamp(max=cfg.importance_cap) if cfg.importance_cap else 1)
         leash = (log_ref - new).exp() - (log_ref - new) - 1
         divisor = {"own": len(row.answer_ids), "mean": mean, "limit": cfg.max_new_tokens}
         per_token = (cfg.beta * leash - gain).expand(len(row.answer_ids))
@@ -104,6 +115,7 @@ LOSSES = [{"form": form} for form in FORMS] + [
     {"length_norm": "limit"},
     {"form": "cispo", "length_norm": "mean"},
     {"form": "gspo", "length_norm": "mean"},
+    *({"form": form, "importance_cap": 1.1} for form in FORMS),
 ]
 
 
@@ -116,6 +128,38 @@ def test_any_micro_batch_gives_the_naive_gradient(exact, rows, loss, budget):
     whole = gradient(exact, rows, SETTINGS.change(**loss))[1]
     assert figures.pop("tokens_computed") <= whole.pop("tokens_computed")  # less padding
     assert figures == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("budget", [20, 8192])
+def test_later_updates_know_what_the_trainer_made_of_an_answer(exact, rows, form, budget):
+    """Then the ratio is new to trainer, the weight trainer to sampler; neither is 1."""
+    rng = random.Random(1)
+    rows = [
+        replace(row, trainer_logps=[logp + rng.gauss(0, 0.2) for logp in row.logps]) for row in rows
+    ]
+    cfg = SETTINGS.change(form=form, importance_cap=1.01, micro_batch_tokens=budget)
+    expected = naive_gradient(exact, rows, cfg)
+    assert_same(gradient(exact, rows, cfg)[0], expected)
+    plain = naive_gradient(exact, rows, cfg.change(importance_cap=0.0))
+    assert max((a - b).abs().max() for a, b in zip(plain, expected)) > 1e-4
+
+
+def test_those_are_of_the_policy_before_the_first_update(mini, cfg):
+    """Asked for where a rollout is used more than once, and of all rows before any is used."""
+    cfg = cfg.change(n_minibatches=2, importance_cap=2.0, steps=2)
+    groups = rollout(mini, draw_problems(cfg, 0), cfg, 1, VARIED)
+    batches = minibatches(groups, cfg, 1, mini, None)
+    rows = [row for batch in batches for row in batch]
+    assert len(batches) == 2 and len(rows) == 12
+    for row in rows:
+        ids = torch.tensor([[*row.prompt_ids, *row.answer_ids]])
+        with torch.no_grad():
+            logps = token_logps(mini.model, ids)[0, len(row.prompt_ids) - 1 :]
+        torch.testing.assert_close(logps, torch.tensor(row.trainer_logps), atol=2e-5, rtol=0)
+        assert row.trainer_logps is not row.logps
+    once = minibatches(groups, cfg.change(n_minibatches=1), 1, mini, None)[0]
+    assert all(row.trainer_logps is None for row in once), "one update sees them anyway"
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -248,3 +248,73 @@ def test_an_unknown_form_and_a_leash_without_reference_are_errors():
         grpo_terms(one, one, double(1), mask, clip_epsilon=10, form="ppo")
     with pytest.raises(ValueError, match="logp_ref"):
         grpo_terms(one, one, double(1), mask, clip_epsilon=10, beta=0.1)
+
+
+# truncated importance sampling: the sampler is another program than the trainer
+
+
+def importance(off, cap, form="deepseekmath", advantage=1.0, new=None):
+    """Gain and gradient of two answers of three tokens; off: log trainer / sampler a token."""
+    new = torch.zeros(2, 3, dtype=torch.float64) - 1.0 if new is None else new
+    new = new.clone().requires_grad_()
+    old = new.detach()
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    sampler = None if off is None else old - torch.tensor(off, dtype=torch.float64)
+    terms = grpo_terms(
+        new, old, double([advantage, advantage])[0], mask, clip_epsilon=0.2, form=form,
+        logp_sampler=sampler, importance_cap=cap,
+    )  # fmt: skip
+    terms.per_answer.sum().backward()
+    return terms.per_answer.detach(), new.grad
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_exact_sampler_is_weighed_with_one(form):
+    zero = [[0.0] * 3] * 2
+    for found, plain in zip(importance(zero, 1.0, form), importance(None, None, form)):
+        assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "second"),
+    [  # weights of the tokens of both answers, by hand; the last token of the second is no token
+        ("deepseekmath", [0.5, 2.0, 3.0], [1.0, 3.0, 0.0]),
+        ("cispo", [0.5, 2.0, 3.0], [1.0, 3.0, 0.0]),
+        ("r1-printed", [3.0] * 3, [3.0, 3.0, 0.0]),  # 0.5 * 2 * 8 = 8 and 1 * 8, both capped
+        ("gspo", [2.0] * 3, [8**0.5, 8**0.5, 0.0]),  # 8 ** (1 / 3)
+    ],
+)
+def test_weights_by_hand(form, first, second):
+    off = [[math.log(0.5), math.log(2), math.log(8)], [0.0, math.log(8), 99.0]]
+    plain, weighed = importance(None, None, form)[1], importance(off, 3.0, form)[1]
+    torch.testing.assert_close(weighed, plain * double(first, second), rtol=1e-12, atol=0)
+
+
+def test_the_weight_itself_has_no_gradient():
+    """Else the loss would also push the trainer away from its own engine."""
+    off = [[0.3, -0.3, 0.0], [0.1, 0.0, 0.0]]
+    plain, weighed = importance(None, None)[1], importance(off, 9.0)[1]
+    torch.testing.assert_close(weighed, plain * double(*off).exp(), rtol=1e-12, atol=0)
+
+
+def test_without_a_cap_it_is_unbiased_and_with_one_it_is_not():
+    """All tokens of a vocabulary of four, each with the probability that the engine gives it."""
+    logits = double([0.3, -1.0, 0.8, 0.1])[0]
+    engine = torch.log_softmax(logits + double([0.5, -1.5, 0.0, 0.2])[0], 0)
+    rewards = double([1.0, 3.0, -2.0, 0.5])[0]
+
+    def expected(probabilities, sampler, cap):
+        leaf = logits.clone().requires_grad_()
+        new = torch.log_softmax(leaf, 0)[:, None]
+        terms = grpo_terms(
+            new, new.detach(), rewards, torch.ones(4, 1, dtype=torch.bool), clip_epsilon=10.0,
+            logp_sampler=sampler, importance_cap=cap,
+        )  # fmt: skip
+        (terms.per_answer * probabilities).sum().backward()
+        return leaf.grad
+
+    on_policy = expected(torch.log_softmax(logits, 0).exp(), None, None)
+    asked = engine.exp(), engine[:, None]
+    torch.testing.assert_close(expected(*asked, 1e9), on_policy, rtol=1e-12, atol=1e-15)
+    assert (expected(*asked, 1.5) - on_policy).abs().max() > 1e-2
+    assert (expected(asked[0], None, None) - on_policy).abs().max() > 1e-2, "what TIS is for"
