@@ -21,6 +21,7 @@ RESUMABLE = (
     "run_dir",
     "device",
     "engine_memory",
+    "engine_url",
 )
 
 
@@ -46,7 +47,8 @@ class RunConfig:
     max_new_tokens: int = 384  # longest answer; longer ones are cut off
     longer_after: int = 0  # update after which the limit is doubled (the paper: 8200); 0 for never
     temperature: float = 1.0  # of sampling during training
-    rollouts: str = "own"  # who writes the answers: our "own" loop, or "vllm" in the same process
+    rollouts: str = "own"  # who writes the answers: our "own" loop, or "vllm"
+    engine_url: str = ""  # of a vLLM server on other GPUs; empty for vLLM in the same process
     engine_memory: float = 0.4  # share of a GPU's memory for vLLM, its weights included
 
     # rewards

@@ -49,19 +49,20 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
             "untouched. Free some space or choose another folder, then run the same command again."
         ) from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def remove_leftovers(folder: Path | str) -> None:
     """Delete what atomic_path was writing in a folder when a kill -9 came; one writer a folder."""
     for path in Path(folder).glob(".*.tmp"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path | str, value: Any) -> None:

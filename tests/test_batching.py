@@ -13,11 +13,11 @@ from r1lite.learn import train
 from r1lite.learn.batching import Row, pad_right, to_batch, to_rows, token_budget_chunks
 from r1lite.learn.objective import FORMS
 from r1lite.learn.rollout import draw_problems, rollout
-from r1lite.learn.sft import next_token_backward
 from r1lite.learn.update import minibatches, update
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import token_logps
 from r1lite.records import Group, Problem, Rollout
+from r1lite.stages.sft import next_token_backward
 
 
 class RecordingOptimizer:

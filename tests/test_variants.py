@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from r1lite.config import RunConfig, preset
-from r1lite.learn.objective import OBJECTIVES, group_advantages, grpo_terms, kl_estimate
+from r1lite.lab.objectives import OBJECTIVES
+from r1lite.learn.objective import group_advantages, grpo_terms, kl_estimate
 from r1lite.records import Group, Problem, Rollout, UserError
 from r1lite.rewards import overlong_penalty
 

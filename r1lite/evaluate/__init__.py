@@ -3,10 +3,5 @@
 from .report import Report, clustered_interval, evaluate, grade, pass_at_k, pass_curve
 
 __all__ = [
-    "Report",
-    "clustered_interval",
-    "evaluate",
-    "grade",
-    "pass_at_k",
-    "pass_curve",
-]
+    "Report", "clustered_interval", "evaluate", "grade", "pass_at_k", "pass_curve",
+]  # fmt: skip

@@ -70,22 +70,14 @@ def evaluate(
     temperature: float = 0.6,
     top_p: float = 0.95,
     max_new_tokens: int = 256,
-    template: str = "tiny",
-    seed: int = 0,
+    **how: Any,
 ) -> Report:
-    """Sample k answers a problem and grade them; defaults as in the paper: T 0.6, top-p 0.95."""
-    groups = sample_groups(
-        policy,
-        problems,
-        n_answers=k,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        template=template,
-        seed=seed,
-        step=0,
-    )
-    return grade(groups)
+    """Sample k answers a problem and grade them; defaults as in the paper: T 0.6, top-p 0.95.
+
+    how  what else sample_groups takes: template, seed, step
+    """
+    how |= {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    return grade(sample_groups(policy, problems, n_answers=k, **how))
 
 
 def grade(groups: Sequence[Group]) -> Report:

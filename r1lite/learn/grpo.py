@@ -189,11 +189,9 @@ def load_for(cfg: RunConfig, folder: Path | None = None) -> Policy:
         if not is_sharded(policy.model):
             return policy
         return replace(policy, engine=FullCopy(policy, getattr(torch, cfg.dtype)))
-    from ..policy.vllm import with_vllm
+    from ..policy.engines import with_vllm
 
-    return with_vllm(
-        policy, cfg.model, dtype=cfg.dtype, memory=cfg.engine_memory, lora_rank=cfg.lora_rank
-    )
+    return with_vllm(policy, cfg)
 
 
 def _load_weights(cfg: RunConfig, folder: Path | None = None) -> Policy:

@@ -3,41 +3,17 @@
 Two printed forms. DeepSeekMath (arXiv 2402.03300, eq. 3) has one ratio per token and averages
 over the tokens of an answer; R1 (arXiv 2501.12948, eq. 1 to 3) has one ratio per whole output
 and no 1/|o|. The R1 text speaks of clipped tokens, so which one was run cannot be read off it.
-Later papers turn single screws; OBJECTIVES names their settings.
+Later papers turn single screws; r1lite.lab.objectives names their settings.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 FORMS = ("deepseekmath", "r1-printed", "gspo", "cispo")
 ESTIMATORS = ("k1", "k2", "k3")
-
-# Settings of RunConfig that make up the objectives of the literature.
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "deepseekmath": {"form": "deepseekmath"},
-    "r1-printed": {"form": "r1-printed"},
-    # Dr. GRPO (arXiv 2503.20783): no spread, and one length for all, so that a long wrong answer
-    # is not punished less per token than a short one
-    "dr-grpo": {"length_norm": "limit", "advantage_scale": "none"},
-    # every token of the batch counts the same
-    "bnpo": {"length_norm": "mean"},
-    # DAPO (arXiv 2503.14476): that, more room upwards, and only groups that teach something
-    "dapo": {
-        "length_norm": "mean",
-        "clip_epsilon": 0.2,
-        "clip_epsilon_high": 0.28,
-        "dynamic_sampling": True,
-        "overlong_buffer": 64,
-    },
-    # GSPO (arXiv 2507.18071): the ratio of an answer is the geometric mean of its tokens'
-    "gspo": {"form": "gspo", "clip_epsilon": 3e-4, "clip_epsilon_high": 4e-4},
-    # CISPO (arXiv 2506.13585): a cut ratio is a weight, and the token goes on being trained
-    "cispo": {"form": "cispo", "length_norm": "mean"},
-}
 
 
 def group_advantages(

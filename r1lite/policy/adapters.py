@@ -17,8 +17,6 @@ import torch
 
 from ..records import UserError
 
-TUNINGS = ("full", "lora", "qlora")
-
 
 def quantised(dtype: torch.dtype) -> Any:
     """How QLoRA loads weights: NF4 in blocks of 64, their scales quantised too, sums in dtype.

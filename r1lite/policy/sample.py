@@ -66,9 +66,9 @@ def sample_parts(
         if len(prompt) + max_new_tokens > policy.max_length:
             raise UserError(
                 f"the prompt of {problem.problem_id!r} has {len(prompt)} tokens and the answer may "
-                f"have {max_new_tokens}: together they must fit the model's context (with vLLM, what "
-                f"engine_memory has room for) of {policy.max_length}. Lower max_new_tokens to at most "
-                f"{max(policy.max_length - len(prompt), 0)}, or shorten the question."
+                f"have {max_new_tokens}: together they must fit the model's context (with vLLM, "
+                f"what engine_memory has room for) of {policy.max_length}. Lower max_new_tokens to "
+                f"at most {max(policy.max_length - len(prompt), 0)}, or shorten the question."
             )
     engine = policy.engine
     at_once = max(1, (ROWS_AT_ONCE if engine is None else engine.rows_at_once) // n_answers)

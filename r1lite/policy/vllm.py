@@ -1,4 +1,4 @@
-"""Rollouts by vLLM in the same process: a second copy of the weights that writes much faster.
+"""Rollouts by vLLM: a second copy of the weights that writes much faster.
 
 Whoever holds a copy can hold an old one: a trainer that samples from stale weights goes on without
 an error and learns badly. So every rollout begins with a push of the weights of now (an adapter is
@@ -12,12 +12,12 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from .. import dist
+from ..config import RunConfig
 from ..records import Rollout, UserError
 from .adapters import has_adapter, save_adapter, trainable
 from .load import Policy, find_model
@@ -29,48 +29,21 @@ PROBE_TOKENS = 16
 ARRIVED = 0.1  # share of the disagreement that may be left after a push: what rounding explains
 
 
-def with_vllm(
-    policy: Policy, model: str, *, dtype: str, memory: float, lora_rank: int, prove: bool = True
-) -> Policy:
-    """The policy with a vLLM engine in this process to write its answers.
-
-    model      the folder or hub name that the policy was loaded from
-    dtype      of the engine's weights
-    memory     share of the GPU's memory for the engine, its weights included
-    lora_rank  of the policy's adapter, if it has one
-    prove      try whether pushes arrive (see Vllm.prove)
-    Raises UserError where vLLM is missing, cannot serve the model, or cannot be kept current.
-    """
-    try:
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # weights stay in reach
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        import vllm  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f'rollouts="vllm" needs vLLM ({error}): run `pip install -r requirements-gpu.txt` on a '
-            'machine with an NVIDIA GPU, or set rollouts="own".'
-        ) from error
-    if getattr(policy.model, "is_quantized", False):
-        raise UserError(
-            'rollouts="vllm" with tuning="qlora": vLLM would write from the whole weights and the '
-            'trainer learn from rounded ones. Set tuning="lora", or rollouts="own".'
-        )
-    engine = Vllm(policy, find_model(model), dtype, memory, lora_rank)
-    if prove:
-        engine.prove()
-    engine.update(policy.model)
-    room = engine.llm.llm_engine.model_config.max_model_len
-    return replace(policy, engine=engine, max_length=min(policy.max_length, room))
-
-
 class Vllm:
     """An engine (see Policy): update(model) pushes the weights of now, write(...) samples."""
 
     rows_at_once = 2**20  # it batches by itself
 
-    def __init__(self, policy: Policy, folder: str, dtype: str, memory: float, lora_rank: int):
-        from vllm import LLM
-
+    def __init__(self, policy: Policy, cfg: RunConfig):
+        try:
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # weights stay in reach
+            os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+            from vllm import LLM
+        except ImportError as error:
+            raise UserError(
+                f'rollouts="vllm" needs vLLM ({error}): run `pip install -r requirements-gpu.txt` '
+                'on a machine with an NVIDIA GPU, or set rollouts="own".'
+            ) from error
         self.policy, self.lora, self._versions = policy, None, None
         self._cuda = policy.device.type == "cuda"
         more: dict[str, Any] = {}
@@ -83,16 +56,16 @@ class Vllm:
             more |= {
                 "enable_lora": True,
                 "max_loras": 1,
-                "max_lora_rank": next((r for r in ranks if r >= lora_rank), lora_rank),
+                "max_lora_rank": next((r for r in ranks if r >= cfg.lora_rank), cfg.lora_rank),
             }
         if self._cuda:
-            more |= {"gpu_memory_utilization": memory, "enable_sleep_mode": True}
+            more |= {"gpu_memory_utilization": cfg.engine_memory, "enable_sleep_mode": True}
         else:  # a compiled graph holds packed copies of the weights, which no push would reach
             more |= {"enforce_eager": True}
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         self.llm = LLM(
-            folder,
-            dtype=dtype,
+            find_model(cfg.model),
+            dtype=cfg.dtype,
             seed=0,
             trust_remote_code=True,  # the tiny base names a tokenizer class of its own
             max_model_len=-1,  # the model's context, or what there is room for
@@ -100,10 +73,15 @@ class Vllm:
             disable_log_stats=True,
             **more,
         )
+        self.room = self.llm.llm_engine.model_config.max_model_len
 
     def update(self, model: Any) -> None:
         """Push the weights of now; every process of a torchrun has to."""
         self._wake()
+        self._push(model)
+        self._versions = versions(model)
+
+    def _push(self, model: Any) -> None:
         if has_adapter(model):
             from vllm.lora.request import LoRARequest
 
@@ -112,10 +90,9 @@ class Vllm:
             self.llm.llm_engine.add_lora(LoRARequest(*name, load_inplace=True))
             self.lora = LoRARequest(*name)  # one that is there already, not to be read once more
         else:
-            how = {"weights_iterator": _named(model), "is_checkpoint_format": True}
+            how = {"weights_iterator": named_weights(model), "is_checkpoint_format": True}
             self.llm.collective_rpc("reload_weights", kwargs=how)
         self.llm.reset_prefix_cache()  # keys and values of the old weights
-        self._versions = versions(model)
 
     def write(self, *work: Any) -> list[Rollout]:
         """What sample.write_answers returns for the same prompts, keys and limits.
@@ -137,36 +114,38 @@ class Vllm:
                 self._asleep = True
 
     def _write(self, prompts, keys, n_answers, max_new_tokens, temperature, top_p):
-        from vllm import SamplingParams
-
-        how = [
-            SamplingParams(
-                n=n_answers,
-                max_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=-1,
-                seed=random_key(key) % 2**31,
-                logprobs=0,  # of the token that was chosen
-                stop_token_ids=[self.policy.stop_id],
-                ignore_eos=True,  # stops at our stop token, whatever the folder's settings say
-                detokenize=False,
-            )
-            for key in keys
-        ]
-        inputs = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        lora = {"lora_request": self.lora} if self.lora else {}
-        done = self.llm.generate(inputs, how, use_tqdm=False, **lora)
+        how = {
+            "n": n_answers,
+            "max_tokens": max_new_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": -1,
+            "logprobs": 0,  # of the token that was chosen
+            "stop_token_ids": [self.policy.stop_id],
+            "ignore_eos": True,  # stops at our stop token, whatever the folder's settings say
+        }
+        seeds = [random_key(key) % 2**31 for key in keys]
         return [
             Rollout(
-                token_ids=tuple(answer.token_ids),
-                logps=tuple(row[t].logprob for t, row in zip(answer.token_ids, answer.logprobs)),
-                text=self.policy.decode(list(answer.token_ids)),
-                truncated=answer.token_ids[-1] != self.policy.stop_id,
+                token_ids=tuple(ids),
+                logps=tuple(logps),
+                text=self.policy.decode(list(ids)),
+                truncated=ids[-1] != self.policy.stop_id,
             )
-            for request in done
-            for answer in request.outputs
+            for ids, logps in self._generate([list(prompt) for prompt in prompts], seeds, how)
         ]
+
+    def _generate(self, prompts, seeds, how):
+        """Token ids and their log-probabilities, answer by answer."""
+        from vllm import SamplingParams
+
+        inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+        each = [SamplingParams(seed=seed, detokenize=False, **how) for seed in seeds]
+        lora = {"lora_request": self.lora} if self.lora else {}
+        for request in self.llm.generate(inputs, each, use_tqdm=False, **lora):
+            for answer in request.outputs:
+                rows = zip(answer.token_ids, answer.logprobs)
+                yield answer.token_ids, [row[token].logprob for token, row in rows]
 
     def close(self) -> None:
         """Give back its memory, while the processes can still talk to each other."""
@@ -234,7 +213,7 @@ def exaggerated(model: Any) -> Iterator[None]:
                 weight.copy_(kept[i]) if has_adapter(model) else weight.div_(2 + 2 * (i % 3 == 0))
 
 
-def _named(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Whole weights by name, one at a time."""
     for name, weight in model.state_dict().items():
         yield name, whole(weight).detach()

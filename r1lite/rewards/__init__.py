@@ -15,18 +15,7 @@ from .rules import (
 )
 
 __all__ = [
-    "RULES",
-    "Reward",
-    "accuracy_reward",
-    "call_rewards",
-    "code_reward",
-    "format_reward",
-    "is_right",
-    "is_right_leniently",
-    "language_consistency",
-    "language_reward",
-    "maths_reward",
-    "overlong_penalty",
-    "score",
-    "use_sandbox",
-]
+    "RULES", "Reward", "accuracy_reward", "call_rewards", "code_reward", "format_reward",
+    "is_right", "is_right_leniently", "language_consistency", "language_reward", "maths_reward",
+    "overlong_penalty", "score", "use_sandbox",
+]  # fmt: skip

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from ..learn.sft import next_token_backward
 from ..policy.load import TOKENIZER_MAP, Policy, save_policy
 from ..records import UserError
 from ..runlog import append_jsonl, atomic_path, truncate_jsonl
 from .documents import PAD_TOKEN, STOP_TOKEN, UNKNOWN_TOKEN, document, vocabulary
+from .sft import next_token_backward
 
 SHAPE = {
     "hidden_size": 128,

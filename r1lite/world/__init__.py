@@ -122,17 +122,7 @@ def is_correct(problem: Problem, answer: str) -> bool:
 
 
 __all__ = [
-    "FAMILIES",
-    "LANGUAGES",
-    "SPLITS",
-    "clusters",
-    "family_module",
-    "is_correct",
-    "is_held_out",
-    "keyed_rng",
-    "last_boxed",
-    "make_problem",
-    "make_problems",
-    "read_problems",
+    "FAMILIES", "LANGUAGES", "SPLITS", "clusters", "family_module", "is_correct", "is_held_out",
+    "keyed_rng", "last_boxed", "make_problem", "make_problems", "read_problems",
     "reflection_words",
-]
+]  # fmt: skip

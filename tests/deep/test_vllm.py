@@ -3,11 +3,15 @@
 Each scenario runs this file as a program of its own, as a process holds one engine.
 """
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -22,7 +26,7 @@ def run(*command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, timeout=400, env=AROUND
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, done.stderr[-12000:]
     return done.stdout
 
 
@@ -77,6 +81,56 @@ def test_a_context_is_cut_to_what_there_is_room_for():
     said = scenario("room")
     assert 1000 < said["length"] < 1_000_000
     assert f"engine_memory has room for) of {said['length']}. Lower max_new" in said["refused"]
+
+
+@pytest.fixture(scope="module", params=["full", "lora"])
+def served(request, tmp_path_factory):
+    """vLLM's own server, started as its users are told to: (tuning, address)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    said = (tmp_path_factory.mktemp("server") / "said").open("w+")
+    around = AROUND | {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+    }  # fmt: skip
+    lora = ["--enable-lora", "--max-lora-rank", "16"] if request.param == "lora" else []
+    server = subprocess.Popen(
+        [
+            sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", BASE,
+            "--trust-remote-code", "--logprobs-mode", "processed_logprobs", "--dtype", "float32",
+            "--enforce-eager", "--host", "127.0.0.1", "--port", str(port), *lora,
+        ],
+        env=around, stdout=said, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            time.sleep(1)
+            assert server.poll() is None, Path(said.name).read_text()[-4000:]
+            with contextlib.suppress(OSError), urlopen(url + "/health"):
+                break
+        yield request.param, url
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_a_server_gets_the_weights_of_now(served, n, tmp_path):
+    """Proved at the start, and seen in every step; its answers are those of an engine here."""
+    tuning, url = served
+    many = ["torch.distributed.run", "--standalone", f"--nproc-per-node={n}", "-m"] if n else []
+    run(
+        "-m", *many, "r1lite", "zero", "--rollouts", "vllm", "--engine-url", url, "--device", "cpu",
+        "--tuning", tuning, "--importance-cap", "2", "--n-problems", "6", "--n-answers", "4",
+        "--steps", "3", "--max-new-tokens", "48", "--run-dir", str(tmp_path / "run"),
+        "--learning-rate", {"full": "5e-4", "lora": "1e-2"}[tuning], "--warmup-steps", "0",
+    )  # fmt: skip
+    rows = logs(tmp_path / "run")
+    assert len(rows) == 3 and all(row["sampler_gap"] < 1e-3 for row in rows)
+    assert any(row["grad_norm"] > 0 for row in rows)
+    assert rows[0]["entropy"] != rows[-1]["entropy"]
 
 
 def logs(run_dir: Path) -> list[dict]:
@@ -154,9 +208,10 @@ def _room() -> dict:
 
     import transformers
 
+    from r1lite.config import RunConfig
     from r1lite.lab.bench_gpu import random_model
     from r1lite.policy import load_policy, sample_groups
-    from r1lite.policy.vllm import with_vllm
+    from r1lite.policy.engines import with_vllm
     from r1lite.records import UserError
     from r1lite.world import make_problems
 
@@ -166,9 +221,7 @@ def _room() -> dict:
             num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=1_000_000,
         ).save_pretrained(shape)  # fmt: skip
         with random_model(shape, "cpu", "float32") as base:
-            policy = with_vllm(
-                load_policy(base, device="cpu"), base, dtype="float32", memory=0.3, lora_rank=4
-            )
+            policy = with_vllm(load_policy(base, device="cpu"), RunConfig(model=base))
     problems = make_problems("countdown", "train", 2)
     sample_groups(policy, problems, n_answers=2, max_new_tokens=20)
     try:
@@ -181,9 +234,10 @@ def _room() -> dict:
 def _program(name: str) -> dict:
     import torch
 
+    from r1lite.config import RunConfig
     from r1lite.policy import load_policy, sample_groups
     from r1lite.policy.adapters import trainable
-    from r1lite.policy.vllm import with_vllm
+    from r1lite.policy.engines import with_vllm
     from r1lite.records import UserError
     from r1lite.world import make_problems
 
@@ -195,7 +249,7 @@ def _program(name: str) -> dict:
 
         real = vllm.LLM
         vllm.LLM = lambda *a, **k: real(*a, **k | {"enforce_eager": False})
-    policy = with_vllm(policy, BASE, dtype="float32", memory=0.3, lora_rank=16, prove=False)
+    policy = with_vllm(policy, RunConfig(), prove=False)
     engine, model, said = policy.engine, policy.model, {"refused": ""}
     kept = {key: value.clone() for key, value in model.state_dict().items()}
     said["fresh"] = engine.gap()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ..learn.batching import pad_right, token_budget_chunks
 from ..policy.products import fast_products
-from .batching import pad_right, token_budget_chunks
 
 
 def next_token_backward(

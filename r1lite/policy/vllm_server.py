@@ -1,0 +1,91 @@
+"""Rollouts by a vLLM server: on other GPUs, or on another machine that sees the same folders.
+
+Weights travel as files. An adapter gets a new name with every push, since the server keeps keys and
+values by name; whole weights replace the served ones, for which the server must be in development
+mode. Both let anyone who reaches its port change it: start it in a network that you trust.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from .. import dist
+from ..config import RunConfig
+from ..records import UserError
+from .adapters import has_adapter, save_adapter
+from .load import Policy
+from .vllm import Vllm, named_weights
+
+START = (
+    "CUDA_VISIBLE_DEVICES=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 VLLM_SERVER_DEV_MODE=1 vllm serve "
+    "MODEL --logprobs-mode processed_logprobs, and for an adapter --enable-lora --max-lora-rank 64"
+)
+SECONDS = 3600  # for one request: a push, or the answers to a prompt
+AT_ONCE = 256  # prompts under way; the server batches what it has room for
+
+
+class Server(Vllm):
+    """An engine (see Policy) asked over HTTP. It is proved, and refuses, as Vllm is."""
+
+    def __init__(self, policy: Policy, cfg: RunConfig):
+        self.policy, self.url, self._versions = policy, cfg.engine_url.rstrip("/"), None
+        self._cuda, self._folder = False, Path(cfg.run_dir).resolve() / "pushed"
+        served = self._ask("/v1/models")["data"][0]
+        self.name, self._base, self.room = served["id"], served["id"], served["max_model_len"]
+
+    def _ask(self, path: str, **body: Any) -> Any:
+        data = json.dumps(body).encode() if body else None
+        try:
+            request = Request(self.url + path, data, {"Content-Type": "application/json"})
+            with urlopen(request, timeout=SECONDS) as answer:
+                said = answer.read().decode()
+        except (OSError, ValueError) as error:
+            why = error.read().decode()[:300] if isinstance(error, HTTPError) else error
+            raise UserError(
+                f"engine_url={self.url!r}: no vLLM server did {path} there ({why}). Start one on "
+                f"other GPUs: {START}."
+            ) from error
+        return json.loads(said) if said[:1] == "{" else said
+
+    def _push(self, model: Any) -> None:
+        name, old = f"{self._base}-{dist.led(uuid.uuid4().hex[:8])}", self.name
+        has, folder = has_adapter(model), str(self._folder)
+        # slices are put together by all processes, and a shared weight is written by each name
+        state = {} if has else {k: w.cpu().clone() for k, w in named_weights(model)}
+        if dist.leads():  # all ask one server
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if has:
+                save_adapter(model, folder)
+                self._ask("/v1/load_lora_adapter", lora_name=name, lora_path=folder)
+                if old != self._base:
+                    self._ask("/v1/unload_lora_adapter", lora_name=old)
+            else:
+                from safetensors.torch import save_file
+
+                save_file(state, self._folder / "model.safetensors", {"format": "pt"})
+                model.config.save_pretrained(folder)
+                how = {"weights_path": folder}
+                self._ask("/collective_rpc", method="reload_weights", kwargs=how)
+                self._ask("/reset_prefix_cache", all=True)
+        self.name = name if has else self._base
+        dist.wait()
+
+    def _generate(self, prompts, seeds, how) -> Iterator[tuple[list[int], list[float]]]:
+        def written(prompt: list[int], seed: int) -> list[dict[str, Any]]:
+            more = {"model": self.name, "prompt": prompt, "seed": seed, "return_token_ids": True}
+            return self._ask("/v1/completions", **more, **how)["choices"]
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for choices in pool.map(written, prompts, seeds):
+                for choice in sorted(choices, key=lambda choice: choice["index"]):
+                    yield choice["token_ids"], choice["logprobs"]["token_logprobs"]
+
+    def close(self) -> None:
+        """The server goes on without us; the last adapter stays, to be asked by its name."""
