@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import VARIED
+from test_many import launch, same_run
 
 from r1lite.learn import train
 from r1lite.learn.update import make_optimizer
@@ -128,3 +129,17 @@ def test_an_eight_bit_run_goes_through_the_loop(cfg, tmp_path):
     train(halves.change(steps=2), rewards=VARIED, progress=False)
     again = train(halves, rewards=VARIED, progress=False)
     assert whole.logs[2:] == again.logs
+
+
+def test_two_processes_train_it_as_one(tmp_path):
+    """As on two small GPUs: the base in 4 bits in each, gradients of the adapter added."""
+    changes = {
+        "tuning": "qlora",
+        "lora_rank": 4,
+        "n_problems": 5,
+        "steps": 3,
+        "learning_rate": 1e-3,
+    }
+    for n in (0, 2):
+        launch(n, tmp_path / str(n), **changes)
+    same_run(tmp_path / "0", tmp_path / "2")
