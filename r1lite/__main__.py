@@ -138,7 +138,7 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from .lab.plan import plan
+    from .lab.plan import GPUS, USUAL, least_seconds, plan
 
     gpus, _, each = args.preset.removesuffix("gb").rpartition("x")
     memory = args.memory or float(each if each.isdigit() else 0)
@@ -150,6 +150,14 @@ def _plan(args: argparse.Namespace) -> None:
     print(f"{cfg.model}, {cfg.tuning}, {cfg.n_problems} problems x {cfg.n_answers} answers")
     print(f"on {gpus} GPU(s) of {memory:g} GiB; each holds\n")
     print(plan(cfg, memory, args.prompt_tokens, gpus).table())
+    gpu = args.gpu or USUAL.get(args.preset)
+    if gpu:
+        write, learn = least_seconds(cfg, gpu, args.prompt_tokens, gpus)
+        print(
+            f"a step with all answers of full length, on {gpu} ({GPUS[gpu][0]} TFLOP/s, "
+            f"{GPUS[gpu][1]} GB/s by its data sheet):\nat least {write:.1f} s to write and "
+            f"{learn:.1f} s to train. That is arithmetic, not a measurement: expect a few times it"
+        )
 
 
 def _sandbox(args: argparse.Namespace) -> None:
@@ -250,6 +258,11 @@ def parser() -> argparse.ArgumentParser:
     plan = verbs.add_parser("plan", help="will a run fit into a GPU? from a model's config alone")
     _add_config(plan)
     plan.add_argument("--memory", type=float, default=0.0, help="GiB; else the preset's")
+    plan.add_argument(
+        "--gpu",
+        choices=["T4", "L4", "RTX 3090", "RTX 4090", "A100", "H100", "H200"],
+        help="for the least time of a step; else the preset's",
+    )
     plan.add_argument("--gpus", type=int, default=0, help="how many; else the preset's, or 1")
     plan.add_argument("--prompt-tokens", type=int, default=256, help="of the longest prompt")
     plan.set_defaults(do=_plan)

@@ -259,3 +259,47 @@ def test_no_network_is_asked_for_a_known_config(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(UserError, match="no config of 'x/y'"):
         read_config("x/y")
+
+
+def test_least_seconds_by_hand(monkeypatch):
+    """Qwen2.5-0.5B: 24 layers, 14 query heads and 2 key heads of 64, 151,936 words of 896."""
+    cfg = preset(
+        "24gb", model="Qwen/Qwen2.5-0.5B", n_problems=2, n_answers=4, max_new_tokens=100,
+        rollouts="own", gradient_checkpointing=False,
+    )  # fmt: skip
+    linear = 24 * (896 * 896 * 2 + 896 * 128 * 2 + 3 * 896 * 4864)
+    forward, pairs = 2 * (linear + 151936 * 896), 4 * 24 * 896
+    read = 100 * 2 * shape_of(cfg.model).n_weights + 8 * 100 * (2 * 24 * 128 * 2) * 150
+    products = 8 * 100 * (forward + pairs * 150)
+    trained = 8 * 200 * (2 * forward + 3 * pairs * 100)
+    monkeypatch.setitem(memory.GPUS, "slow to read", (1e9, 1.0))
+    monkeypatch.setitem(memory.GPUS, "slow to count", (1.0, 1e12))
+    least = memory.least_seconds
+    assert least(cfg, "slow to read", 100)[0] == pytest.approx(read / 1e9)
+    assert least(cfg, "slow to count", 100) == pytest.approx((products / 1e12, trained / 1e12))
+    full = least(cfg.change(tuning="full"), "slow to count", 100)[1]
+    again = least(cfg.change(gradient_checkpointing=True), "slow to count", 100)[1]
+    assert full == pytest.approx(8 * 200 * (3 * forward + 3 * pairs * 100) / 1e12)
+    assert again == pytest.approx(8 * 200 * (3 * forward + 4 * pairs * 100) / 1e12)
+    halves = least(cfg, "slow to count", 100, gpus=2)
+    assert halves == pytest.approx((products / 2e12, trained / 2e12))
+    more = cfg.change(n_problems=256)  # 1,024 rows: the own loop reads the weights twice a token
+    twice = (
+        least(more, "slow to read", 100)[0]
+        - least(more.change(rollouts="vllm"), "slow to read", 100)[0]
+    )
+    assert twice == pytest.approx(100 * 2 * shape_of(cfg.model).n_weights / 1e9)
+
+
+def test_every_preset_names_a_gpu_and_the_command_says_the_least_time(capsys):
+    assert set(memory.USUAL) == {name for name in PRESETS if name.endswith("gb")}
+    assert set(memory.USUAL.values()) <= set(memory.GPUS)
+    assert command_line.main(["plan", "--preset", "16gb", "--gpu", "L4"]) == 0
+    said = capsys.readouterr().out
+    write, learn = memory.least_seconds(preset("16gb"), "L4")
+    assert f"at least {write:.1f} s to write and {learn:.1f} s to train" in said
+    assert "not a measurement" in said and "L4 (121 TFLOP/s, 300 GB/s" in said
+    for gpu in memory.GPUS:
+        assert command_line.main(["plan", "--preset", "16gb", "--gpu", gpu]) == 0
+    assert command_line.main(["plan", "--preset", "tiny", "--memory", "8"]) == 0
+    assert "at least" not in capsys.readouterr().out.split("**")[-1]

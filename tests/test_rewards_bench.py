@@ -50,11 +50,10 @@ def test_every_reward_is_timed(monkeypatch):
 def test_the_verb_prints_and_keeps_it(tmp_path, monkeypatch, capsys):
     found = {"format": 128_000.0, "maths": 64.0}
     asked = []
-    keep = bench.keep
     monkeypatch.setattr(
         bench_rewards, "bench_rewards", lambda rounds: asked.append(rounds) or found
     )
-    monkeypatch.setattr(bench, "keep", lambda *args: keep(*args, path=tmp_path / "bench.json"))
+    monkeypatch.setattr(bench, "RESULT", tmp_path / "bench.json")
     assert command_line.main(["bench", "rewards", "--rounds", "3"]) == 0
     assert asked == [3] and "| maths | 64 | 4,000.0 ms |" in capsys.readouterr().out
     kept = json.loads((tmp_path / "bench.json").read_text())
@@ -64,7 +63,7 @@ def test_the_verb_prints_and_keeps_it(tmp_path, monkeypatch, capsys):
 def test_the_verb_says_what_it_times(capsys):
     with pytest.raises(SystemExit):
         command_line.main(["bench", "--help"])
-    assert re.search(r"\{step,rewards\}", capsys.readouterr().out)
+    assert re.search(r"\{step,rewards,gpu\}", capsys.readouterr().out)
     assert command_line.parser().parse_args(["bench"]).what == "step"
     with pytest.raises(SystemExit):
         command_line.main(["bench", "nothing"])

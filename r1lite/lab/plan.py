@@ -22,6 +22,17 @@ CONTEXT = 0.6 * GIB  # what CUDA takes before the first tensor
 ASLEEP = 1.5 * GIB  # what vLLM keeps while it sleeps, and needs beside weights and cache awake
 LOST = 1.05  # memory between blocks that nothing fits into
 TIGHT = 0.92  # of the memory: beyond it one longer answer may be too much
+# Data sheets: 10^12 operations per second on 16-bit matrices (dense), 10^9 bytes read per second
+GPUS = {
+    "T4": (65, 320),
+    "L4": (121, 300),
+    "RTX 3090": (71, 936),
+    "RTX 4090": (165, 1008),
+    "A100": (312, 2039),
+    "H100": (989, 3350),
+    "H200": (989, 4800),
+}
+USUAL = {"16gb": "T4", "24gb": "RTX 3090", "80gb": "A100", "8x80gb": "A100"}  # preset -> GPU
 
 
 def kept_by_a_layer(shape: Shape, wide: int, rank: int = 0) -> int:
@@ -220,6 +231,33 @@ def plan(cfg: RunConfig, memory_gib: float, prompt_tokens: int = 256, gpus: int 
             lambda n: n == 1 or fits(n_answers=n, n_minibatches=1, steps=1), 1024
         ),
     )
+
+
+def least_seconds(
+    cfg: RunConfig, gpu: str, prompt_tokens: int = 256, gpus: int = 1
+) -> tuple[float, float]:
+    """What writing answers and training on them cannot go below in a step: (rollout, train).
+
+    Arithmetic alone, with a name of GPUS and its data sheet, all answers of full length: the
+    products at the full rate, or reading weights (once a token, for all rows) and each row's keys
+    and values at full speed, whichever takes longer. A real step takes a few times as long.
+    """
+    rate, speed = GPUS[gpu][0] * 1e12, GPUS[gpu][1] * 1e9
+    shape, length = shape_of(cfg.model), cfg.max_new_tokens
+    rows = -(-cfg.n_problems // gpus) * cfg.n_answers
+    passes, written = -(-rows // ROWS_AT_ONCE), weights(shape, cfg)
+    if cfg.rollouts == "vllm":
+        passes, written = 1, _width(cfg) * shape.n_weights
+    multiplied = 2 * (shape.n_linear + shape.vocabulary * shape.hidden)  # a token, forward
+    seen = prompt_tokens + length / 2  # tokens that a new one looks at, on average
+    pairs = 4 * shape.layers * shape.q  # operations a token and token seen
+    read = passes * length * written + rows * length * keys_and_values(shape, _width(cfg), 1) * seen
+    rollout = max(rows * length * (multiplied + pairs * seen) / rate, read / speed)
+    whole = prompt_tokens + length
+    again = 1 if cfg.gradient_checkpointing else 0
+    backward = 1 if cfg.tuning != "full" else 2  # a frozen matrix has no gradient of its own
+    a_token = (1 + again + backward) * multiplied + (3 + again) * pairs * whole / 2
+    return rollout, rows * whole * a_token / rate
 
 
 def _largest(fits: Any, limit: int) -> int:
