@@ -51,8 +51,7 @@ def _base(args: argparse.Namespace) -> None:
     from .stages.base import STEPS, build_base
 
     name = "tiny-base" + ("-no-reflection" if args.no_reflection else "")
-    out = args.out or f"data/{name}"
-    work = f"runs/{name}-seed{args.seed}"
+    out, work = args.out or f"data/{name}", f"runs/{name}-seed{args.seed}"
     build_base(
         out,
         steps=STEPS if args.steps is None else args.steps,
@@ -60,13 +59,16 @@ def _base(args: argparse.Namespace) -> None:
         reflect=not args.no_reflection,
         work=work,
     )
-    print(f"base written to {out}; check it with: python -m r1lite gate --model {out}")
+    print(f"base written to {out}; next: python -m r1lite gate --model {out} --log {work}")
 
 
 def _gate(args: argparse.Namespace) -> None:
+    from .stages.card import write_card
     from .stages.gate import run_gate
 
     figures = run_gate(args.model, work=args.work)
+    if args.log:
+        write_card(args.model, args.log, figures)
     print(json.dumps({"search": figures["search"], "verdicts": figures["verdicts"]}, indent=1))
     if not all(figures["verdicts"].values()):
         raise UserError("the gate is closed: the lines that are false above have to hold first.")
@@ -220,6 +222,7 @@ def parser() -> argparse.ArgumentParser:
     gate = verbs.add_parser("gate", help="measure whether a base is fit for RL in every family")
     gate.add_argument("--model", default="data/tiny-base")
     gate.add_argument("--work", default="runs/gate", help="resumed if it exists")
+    gate.add_argument("--log", default="", help="where the base was made: write its card, too")
     gate.set_defaults(do=_gate)
 
     evaluate = verbs.add_parser("evaluate", help="pass@1 and more on held-out problems")

@@ -4,6 +4,7 @@ AutoTokenizer of transformers 5 turns an unknown tokenizer of a qwen2 folder int
 without a word; every answer then becomes rubbish, and nothing fails.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import torch
 
 from r1lite.policy import load_policy, sample_groups
 from r1lite.records import UserError
+from r1lite.runlog import append_jsonl
 from r1lite.stages import base, documents
+from r1lite.stages.card import write_card
 from r1lite.world import FAMILIES, LANGUAGES, make_problems, reflection_words
 from r1lite.world.common import MARKERS
 
@@ -160,3 +163,20 @@ def test_a_build_with_other_settings_is_refused(small_builds, tmp_path):
         build(tmp_path, steps=2, reflect=False)
     with pytest.raises(UserError, match="at least 1 step"):
         build(tmp_path / "none", steps=0)
+
+
+def test_the_card_comes_from_the_training_log_and_the_gate(tmp_path):
+    """What `gate --log` writes beside a base says what was measured, line by line."""
+    copy, work = tmp_path / "my-base", tmp_path / "work"
+    shutil.copytree(DATA / "tiny-base", copy)
+    work.mkdir()
+    row = {"step": 7, "tokens": 12345, "loss": 0.25, "seconds": 120.0}
+    append_jsonl(work / "metrics.jsonl", row)
+    rates = {"pass_at_1": 0.2, "interval": 0.01, "pass_at_1_lenient": 0.3, "format": 0.4}
+    family = {"base": rates | {"mean_tokens": 50.0}, "after": rates | {"pass_at_1": 0.21}}
+    search = {"sums_right": 0.98, "tries_valid": 1.0, "yes_when_hit": 1.0, "yes_when_miss": 0.0}
+    write_card(copy, work, {"search": search, "families": {"logic": family}})
+    card = (copy / "README.md").read_text(encoding="utf-8")
+    assert "| sums_right | **no** |" in card and "| tries_valid | yes |" in card
+    assert "| logic gains | **no** |" in card and "| logic base in band | yes |" in card
+    assert "448 documents, 12,345 tokens" in card and "last loss 0.250" in card

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from ..policy import load_policy
-from ..runlog import atomic_path, describe_run, read_json, read_jsonl
+from ..runlog import atomic_path, describe_run, read_jsonl
 from .base import DOCUMENTS_PER_STEP
 from .documents import SHARES
 from .gate import verdicts
 
 
-def write_card(folder: Path | str, work: Path | str, gate: Path | str) -> Path:
-    """Write folder/README.md from work/metrics.jsonl (training) and a gate.json."""
-    figures, metrics = read_json(gate), read_jsonl(Path(work) / "metrics.jsonl")
+def write_card(folder: Path | str, work: Path | str, figures: dict[str, Any]) -> Path:
+    """Write folder/README.md from work/metrics.jsonl (training) and what run_gate returned."""
+    metrics = read_jsonl(Path(work) / "metrics.jsonl")
     with atomic_path(Path(folder) / "README.md") as temporary:
         temporary.write_text(_card(Path(folder), figures, metrics), encoding="utf-8")
     return Path(folder) / "README.md"

@@ -186,13 +186,8 @@ def _shown(group: Group) -> dict[str, Any]:
 
 def search_report(policy: Policy, *, n_problems: int = 80, n_answers: int = 16) -> dict[str, Any]:
     """search_figures of a policy at T 1 on held-out countdown problems."""
-    groups = sample_groups(
-        policy,
-        held_out("countdown", n_problems),
-        n_answers=n_answers,
-        max_new_tokens=RunConfig.max_new_tokens,
-        seed=EVAL_SEED,
-    )
+    problems = held_out("countdown", n_problems)
+    groups = answer(policy, RunConfig(), problems, k=n_answers, temperature=1.0, top_p=1.0)
     return asdict(search_figures(groups))
 
 

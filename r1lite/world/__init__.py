@@ -11,13 +11,8 @@ from . import chat, countdown, logic, programs, science
 from .common import LANGUAGES, is_held_out, keyed_rng, reflection_words
 from .datasets import last_boxed, maths_problem, read_rows
 
-FAMILIES = {
-    "countdown": countdown,
-    "programs": programs,
-    "science": science,
-    "logic": logic,
-    "chat": chat,
-}
+_MODULES = (countdown, programs, science, logic, chat)
+FAMILIES = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
 SPLITS = ("train", "held_out")
 # What the checker of a family reads in Problem.gold.
 GOLD_KEYS = {

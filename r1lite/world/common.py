@@ -10,30 +10,11 @@ from pathlib import Path
 LANGUAGES = ("en", "zh")
 MAX_NUMBER = 100  # numbers are single tokens, 0 to 100
 
-# (English, Chinese) markers of thought. The reflection markers are the ones that the
-# no-reflection base never reads.
-MARKERS = {
-    "try": ("try", "试"),
-    "left": ("left", "余"),
-    "wait": ("wait", "等等"),
-    "check": ("check", "检查"),
-    "yes": ("yes", "对"),
-    "no": ("no", "不"),
-    "so": ("so", "所以"),
-    "maybe": ("maybe", "可能"),
-    "give up": ("give up", "放弃"),
-    "guess": ("guess", "猜"),
-    "answer": ("answer", "答案"),
-    "same": ("same", "相同"),
-    "differ": ("differ", "不同"),
-    "true": ("true", "真"),
-    "false": ("false", "假"),
-    "done": ("done", "完"),
-}
-REFLECTION = ("wait", "check")
-
-# What there is to know and to ask for in science and chat, English with its Chinese.
+# What there is to know and to ask for in science and chat, English with its Chinese; markers of
+# thought in both; words that no document holds yet, kept for later stages (summaries, judges).
 WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
+MARKERS = WORDS["markers"]
+REFLECTION = ("wait", "check")  # the markers that the no-reflection base never reads
 
 
 def fraction(*key: object) -> float:

@@ -11,19 +11,13 @@ import random
 from ...prompt import TINY_TEMPLATE, render
 from ...records import Problem
 from ...world import FAMILIES, LANGUAGES, clusters, keyed_rng, make_problem
-from ...world.common import MARKERS, MAX_NUMBER
+from ...world.common import MARKERS, MAX_NUMBER, WORDS
 from ...world.science import knowledge
 from . import chat, countdown, logic, programs, science
 from .common import Draft, Voice
 
 # What writes the documents of each family.
-WRITERS = {
-    "countdown": countdown,
-    "programs": programs,
-    "science": science,
-    "logic": logic,
-    "chat": chat,
-}
+WRITERS = dict(zip(FAMILIES, (countdown, programs, science, logic, chat)))
 
 # How many documents in a hundred are of which kind.
 SHARES = {
@@ -40,40 +34,7 @@ KEEPS_FORMAT = 0.45  # the share of documents with all four tags in place
 STOP_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<eos>", "<pad>", "<unk>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 # Words that no document of the base holds yet, kept for later stages (summaries, judges).
-SPARE_WORDS = [
-    "summary",
-    "总结",
-    "good",
-    "好",
-    "bad",
-    "坏",
-    "better",
-    "更好",
-    "worse",
-    "更差",
-    "first",
-    "second",
-    "third",
-    "step",
-    "步",
-    "because",
-    "因为",
-    "then",
-    "那么",
-    "right",
-    "正确",
-    "wrong",
-    "错误",
-    "score",
-    "分",
-    "safe",
-    "安全",
-    "unsafe",
-    "不安全",
-    "<|user|>",
-    "<|assistant|>",
-    "<|end|>",
-] + [f"<extra_{i}>" for i in range(32)]
+SPARE_WORDS = [*WORDS["spare"], *(f"<extra_{i}>" for i in range(32))]
 
 
 def document(seed: int, index: int, *, reflect: bool = True) -> str:

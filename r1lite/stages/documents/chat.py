@@ -7,19 +7,13 @@ from ...world import science
 from ...world.common import WORDS
 from .common import Draft, Voice
 
-_THINK = {
-    "good": ("the user needs help", "用户 要 帮忙"),
-    "harm": ("this can harm", "这 有害"),
-    "bad": ("not now", "算了"),
-}
-
 
 def draft(problem: Problem, voice: Voice) -> Draft:
     """A short thought, then the helpful and harmless answer or the other one."""
     side = 0 if voice.language == "en" else 1
     good = voice.rng.random() < 0.35
     mood = ("harm" if problem.gold["kind"] == "harm" else "good") if good else "bad"
-    return Draft(f"{_THINK[mood][side]} .", problem.gold["helpful" if good else "bad"])
+    return Draft(f"{WORDS['moods'][mood][side]} .", problem.gold["helpful" if good else "bad"])
 
 
 def facts(voice: Voice, n: int) -> str:
