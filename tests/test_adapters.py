@@ -17,9 +17,9 @@ from r1lite.learn.batching import Row
 from r1lite.learn.update import make_optimizer, reference_kl, update
 from r1lite.policy import adapters, load_policy, token_logps
 from r1lite.policy.adapters import Reference, merged, trainable, weight_of
-from r1lite.policy.decoder import fits
 from r1lite.policy.load import Policy, save_policy
 from r1lite.policy.savings import without
+from r1lite.policy.written import fits
 from r1lite.records import UserError
 
 IDS = torch.arange(3, 43).view(4, 10)

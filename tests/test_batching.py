@@ -38,7 +38,7 @@ class RecordingOptimizer:
 
 
 @pytest.fixture
-def exact(mini) -> Policy:
+def exact(mini, exact_norms) -> Policy:
     """The mini model in float64, where a different order of sums is no excuse."""
     return Policy(mini.model.double(), mini.tokenizer, mini.max_length)
 

@@ -17,10 +17,10 @@ from r1lite.learn.batching import Row, to_batch
 from r1lite.learn.update import AnswerLogps, update
 from r1lite.policy import attention, logprobs, products, sample_groups
 from r1lite.policy.attention import can_share_keys
-from r1lite.policy.decoder import fits
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import plain_head, token_logps
 from r1lite.policy.savings import SAVINGS, saves, without
+from r1lite.policy.written import fits
 from r1lite.world import make_problems
 
 SHAPE = {
@@ -58,23 +58,7 @@ def build(kind: str):
 KINDS = ("qwen2", "llama", "qwen3", "gemma2")
 
 
-@pytest.fixture(autouse=True)
-def exact_norms(monkeypatch):
-    """transformers rounds to float32 inside its norms, which would hide differences below 1e-7."""
-    from transformers.models import gemma2, llama, qwen2, qwen3
-
-    def forward(self, x):
-        eps = getattr(self, "variance_epsilon", None) or self.eps
-        weight = self.weight + (1.0 if "Gemma" in type(self).__name__ else 0.0)
-        return weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
-
-    for norm in (
-        gemma2.modeling_gemma2.Gemma2RMSNorm,
-        llama.modeling_llama.LlamaRMSNorm,
-        qwen2.modeling_qwen2.Qwen2RMSNorm,
-        qwen3.modeling_qwen3.Qwen3RMSNorm,
-    ):
-        monkeypatch.setattr(norm, "forward", forward)
+pytestmark = pytest.mark.usefixtures("exact_norms")
 
 
 @pytest.fixture(params=KINDS)

@@ -139,13 +139,14 @@ def ladder(cfg: RunConfig, *, rounds: int = 5) -> dict[str, dict[str, float]]:
     What it adds is the median of the rounds' differences, as a machine is not alike in all rounds.
     """
     off = {"all on": ()} | {name: (name,) for name in SAVINGS}
-    off["block_cache"] = ("written_out", "block_cache")  # a written-out step has room of its own
+    behind = {"block_cache": "written_out", "shared_keys": "written_out_training"}
+    off |= {name: (other, name) for name, other in behind.items()}  # else it would not be used
     times: dict[str, list[float]] = {name: [] for name in off}
     for _ in range(rounds):
         for name, seconds in times.items():
             with without(*off[name]):
                 seconds.append(figures(timed_run(cfg), cfg)["step_s"])
-    with_it = dict.fromkeys(times, "all on") | {"block_cache": "written_out"}
+    with_it = dict.fromkeys(times, "all on") | behind
     return {
         name: {
             "step_s": median(seconds),

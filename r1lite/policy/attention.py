@@ -41,8 +41,9 @@ def shared_keys_attention(
     if n_query <= SHORT and query.device.type == "cpu":
         # two products are faster on a CPU than its attention kernel, several times for one token;
         # but they hold a score for every pair of places, which grows with the square of the length
-        scores = (stacked * scaling) @ key.transpose(-1, -2)
-        out = (scores + attention_mask).softmax(-1) @ value
+        stacked = stacked if scaling == 1.0 else stacked * scaling
+        scores = (stacked @ key.transpose(-1, -2)).add_(attention_mask)
+        out = scores.softmax(-1) @ value
     else:
         out = torch.nn.functional.scaled_dot_product_attention(
             stacked, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling

@@ -72,7 +72,17 @@ def compute_logps(
         logps = cross_entropy_logps(scores.flatten(0, 1), targets.flatten(), temperature)
         logps = logps.view(targets.shape)
         return logps if mask is None else logps * mask
-    hidden = body(**inputs).last_hidden_state
+    return answer_logps(body(**inputs).last_hidden_state, weight, targets, mask, temperature)
+
+
+def answer_logps(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    mask: torch.Tensor | None,
+    temperature: float,
+) -> torch.Tensor:
+    """Log-probabilities (B, N) of targets, from last states (B, N, width) and head (V, width)."""
     if mask is None or not saves("answer_scores_only"):
         mask = torch.ones_like(targets, dtype=torch.bool)
     wanted = mask.flatten().nonzero()[:, 0]

@@ -13,7 +13,9 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache
 
 from .attention import can_share_keys, mask_of, shared_keys
-from .logprobs import cross_entropy_logps, forward_logps, plain_head
+from .logprobs import answer_logps, cross_entropy_logps, forward_logps, plain_head
+from .savings import saves
+from .written import WrittenAnswers, fits, pairs_of
 
 
 def read_prompts(
@@ -55,9 +57,13 @@ class SharedPrompts:
         self.row_of = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
         cache = DynamicCache(config=model.config)
         logits, self.mask = read_prompts(model, list(self.row_of), pad_id, cache)
-        self._outputs = [logits]
+        self._outputs, self._written = [logits], None
+        wanted = saves("written_out_training") and saves("shared_keys")
+        if wanted and fits(model) and plain_head(model)[0] is not None:
+            self._written = WrittenAnswers(model)
         for layer in cache.layers:
-            self._outputs += [layer.keys, layer.values]
+            keys = layer.keys if self._written is None else layer.keys[..., pairs_of(model)]
+            self._outputs += [keys, layer.values]
         self._leaves = [x.detach().requires_grad_(x.requires_grad) for x in self._outputs]
 
     def token_logps(
@@ -89,18 +95,24 @@ class SharedPrompts:
             causal = torch.ones(n, n, dtype=torch.bool, device=device).tril()
             causal = causal.expand(len(rows), 1, n, n)
             allowed = torch.cat([before.expand(-1, 1, n, -1), causal], -1)
-            with shared_keys(self.model):
-                rest = forward_logps(
-                    self.model,
-                    answers[:, 1:],
-                    written[:, 1:],
-                    temperature,
-                    input_ids=answers[:, :-1],
-                    attention_mask=mask_of(self.model, allowed),
-                    position_ids=n_prompt + place[:, :-1],
-                    past_key_values=self._cache(rows),
-                    use_cache=True,
-                )
+            tokens, position = answers[:, :-1], n_prompt + place[:, :-1]
+            what = answers[:, 1:], written[:, 1:], temperature
+            mask = mask_of(self.model, allowed)
+            if self._written is not None:
+                states = list(zip(self._leaves[1::2], self._leaves[2::2]))
+                hidden = self._written(tokens, position, states, rows, mask)
+                rest = answer_logps(hidden, self.model.lm_head.weight, *what)
+            else:
+                with shared_keys(self.model):
+                    rest = forward_logps(
+                        self.model,
+                        *what,
+                        input_ids=tokens,
+                        attention_mask=mask,
+                        position_ids=position,
+                        past_key_values=self._cache(rows),
+                        use_cache=True,
+                    )
             logps = torch.cat([logps, rest], -1)
         return logps.new_zeros(response_mask.shape).masked_scatter(response_mask, logps[written])
 
@@ -114,7 +126,10 @@ class SharedPrompts:
 
     def backward(self) -> None:
         """Send what the answers left on the prompts' states back through the prompts."""
-        pairs = zip(self._outputs, self._leaves)
+        outputs, leaves = self._outputs, self._leaves
+        if self._written is not None:
+            outputs, leaves = outputs + self._written.parts, leaves + self._written.leaves
+        pairs = zip(outputs, leaves)
         used = [(x, leaf.grad) for x, leaf in pairs if leaf.grad is not None]
         if used:
             torch.autograd.backward(*zip(*used))

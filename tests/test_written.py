@@ -1,0 +1,66 @@
+"""The written-out layers: each derivative against finite differences, each turn against RoPE."""
+
+import torch
+from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
+
+from r1lite.learn.update import AnswerLogps
+from r1lite.policy import prompts
+from r1lite.policy.savings import without
+from r1lite.policy.written import _Gated, _Norm, joined, normed, pairs_of, turned, turns_of
+
+
+def test_the_norm_and_its_derivative():
+    x = torch.randn(5, 8, dtype=torch.double, requires_grad=True)
+    expected = torch.nn.functional.rms_norm(x, (8,), eps=1e-3)
+    assert torch.allclose(normed(x.detach(), 1e-3)[0], expected, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda x: _Norm.apply(x, 1e-3), x)
+
+
+def test_the_gate_and_its_derivative():
+    both = torch.randn(5, 8, dtype=torch.double, requires_grad=True)
+    gate, up = both.detach().chunk(2, -1)
+    assert torch.allclose(_Gated.apply(both.detach()), torch.nn.functional.silu(gate) * up)
+    assert torch.autograd.gradcheck(_Gated.apply, both)
+
+
+def test_pairs_turn_as_halves_do(mini):
+    """RoPE turns number i with number i + D / 2; written out they stand side by side."""
+    model, pairs = mini.model.double(), pairs_of(mini.model)
+    heads = torch.randn(1, 3, 7, len(pairs), dtype=torch.double)  # three heads, seven positions
+    cos, sin = model.model.rotary_emb(heads, torch.arange(7)[None])
+    expected, _ = apply_rotary_pos_emb(heads, heads, cos, sin)
+    found = turned(heads[..., pairs], turns_of(model)[:7])
+    assert torch.allclose(found, expected[..., pairs], atol=1e-6)
+
+
+def test_joined_matrices_multiply_as_the_single_ones_behind_their_norm(mini):
+    layer = mini.model.model.layers[0]
+    torch.nn.init.normal_(layer.input_layernorm.weight)
+    torch.nn.init.normal_(layer.self_attn.v_proj.bias)
+    x = normed(torch.randn(4, 32), 1e-6)[0]
+    qkv, bias, *_ = joined(layer, pairs_of(mini.model))
+    values = torch.nn.functional.linear(x, qkv, bias)[:, -layer.self_attn.v_proj.out_features :]
+    expected = layer.self_attn.v_proj(x * layer.input_layernorm.weight)
+    assert torch.allclose(values, expected, atol=1e-5)
+
+
+def test_training_takes_it_where_it_fits_and_only_there(mini, monkeypatch):
+    """A switch that did nothing would pass every test of equality."""
+    made = []
+    plain = prompts.WrittenAnswers
+    monkeypatch.setattr(prompts, "WrittenAnswers", lambda model: made.append(1) or plain(model))
+
+    class Row:
+        prompt_ids, answer_ids = [5, 6], [7, 1]
+
+        def __len__(self):
+            return 4
+
+    AnswerLogps(mini.model, [Row()], 0, 1.0)
+    assert len(made) == 1
+    for name in ("written_out_training", "shared_keys"):
+        with without(name):
+            AnswerLogps(mini.model, [Row()], 0, 1.0)
+    mini.model.config.hidden_act = "gelu"
+    AnswerLogps(mini.model, [Row()], 0, 1.0)
+    assert len(made) == 1
