@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from statistics import mean
 
 from .. import dist
 from ..config import RunConfig
@@ -141,7 +143,13 @@ def rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def part_figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Means of the rewards that StepLog has no field for, as "reward/name"."""
-    names = [name for name in groups[0].parts if name not in ("accuracy", "format")]
-    told = {n: [v for g in groups for v in g.parts[n] if v is not None] for n in names}
-    return {f"reward/{name}": sum(v) / len(v) for name, v in told.items() if v}
+    """Means of the rewards that StepLog has no field for, as "reward/name", and of what rewards
+    have logged themselves, as "metric/name"."""
+    told = defaultdict(list)
+    for group in groups:
+        for name, values in group.parts.items():
+            told[f"reward/{name}"] += [value for value in values if value is not None]
+        for name, value in group.metrics.items():
+            told[f"metric/{name}"].append(value)
+    known = ("reward/accuracy", "reward/format")
+    return {name: mean(values) for name, values in told.items() if values and name not in known}

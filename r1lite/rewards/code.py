@@ -17,6 +17,7 @@ from typing import Any
 from ..prompt import split_answer
 from ..records import Problem, UserError
 from ..sandbox import Limits, Outcome, Program, Run, Sandbox
+from .calls import plain_columns
 
 _FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _CHOSEN = {"jail": "auto"}
@@ -34,6 +35,7 @@ def _sandbox(jail: str) -> Sandbox:
     return made
 
 
+@plain_columns
 def code_reward(
     prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
 ) -> list[float | None]:

@@ -21,6 +21,7 @@ import regex
 from ..prompt import split_answer
 from ..records import Problem, UserError
 from ..world.common import LANGUAGES
+from .calls import plain_columns
 
 # Languages by the script that they are told by; Japanese and Chinese share Han, which says only
 # that a word may be either.
@@ -111,6 +112,7 @@ def _detector(languages: tuple[str, ...]):
     return found
 
 
+@plain_columns
 def language_reward(
     prompts: Sequence[str],
     completions: Sequence[str],

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ..prompt import split_answer
 from ..records import Problem
+from .calls import plain_columns
 
 SECONDS = 5.0  # for one answer; the first one of a worker also waits for sympy
 START = 60.0
@@ -80,6 +81,7 @@ def _inside(text: str, start: int) -> str | None:
     return None
 
 
+@plain_columns
 def maths_reward(
     prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
 ) -> list[float | None]:
