@@ -179,6 +179,19 @@ CHANGED = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    ["12" + " ," * 480 + "x", "12 " + "cm " * 320 + "x", "12 " + "square " * 130 + "x",
+     "the " * 240 + "x 12", "12" + "年" * 980 + "x", r"1\text{" * 150, "$" * 990, r"\(" * 490],
+)  # fmt: skip
+def test_what_an_answer_says_is_read_in_no_time(hostile):
+    """By one regular expression, which no limit could stop. Some of these once took 0.2 s."""
+    begun = time.perf_counter()
+    for _ in range(10):
+        one_answer(hostile)
+    assert time.perf_counter() - begun < 1
+
+
 def test_words_that_make_another_number_are_not_read_past():
     text = "<think> a </think> <answer> {} </answer>"
     texts = [text.format(final) for final in CHANGED]

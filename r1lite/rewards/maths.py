@@ -68,12 +68,14 @@ def one_answer(text: str, units: str = "") -> str | None:
     >>> one_answer("12 dozens") is None, one_answer("12 dozens", units="dozens")
     (True, '12')
     """
-    tail = re.compile(rf"(?:[\s,.:。]|{_either('behind an answer', units)})*$", re.IGNORECASE)
+    unit = _either("behind an answer", units)
+    # from where no mark stands before, and six units at most: else quadratic in hostile texts
+    tail = re.compile(rf"(?<![\s,.:。])(?:[\s,.:。]*{unit}){{0,6}}[\s,.:。]*$", re.IGNORECASE)
 
     def bare(formula: str) -> str:
-        unit = _UNIT.search(formula)
-        is_unit = unit and tail.match(re.sub(r"\b[mshgLl]\b|/", " ", unit[1]))
-        return formula[: unit.start()] if is_unit else formula
+        found = _UNIT.search(formula)
+        is_unit = found and tail.match(re.sub(r"\b[mshgLl]\b|/", " ", found[1]))
+        return formula[: found.start()] if is_unit else formula
 
     if starts := list(_BOXED.finditer(text)):
         inside = _inside(text, starts[0].end()) if len(starts) == 1 else None
