@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from r1lite.records import Problem
-from r1lite.rewards import accuracy_reward, format_reward, language_reward, maths, maths_reward
+from r1lite.rewards import (
+    accuracy_reward,
+    code,
+    format_reward,
+    language_reward,
+    maths,
+    maths_reward,
+)
 from r1lite.world.countdown import solutions
 
 ATTACKS = json.loads(
@@ -73,6 +80,19 @@ def test_an_attack_gains_nothing(attack, monkeypatch):
     begun = time.perf_counter()
     assert worth(attack) == attack["worth"], attack["why"]
     assert time.perf_counter() - begun < 10
+
+
+@pytest.mark.parametrize("piece", ["```", "```a", "```\n", "``` `"])
+def test_a_program_is_found_in_no_time(piece):
+    """Fences without end: the time grew with the square of them, and no limit holds for a regular
+    expression."""
+    hidden = Problem("p", "code", "c", "en", "q", {"tests": [{"input": "", "output": "1"}]})
+    text = f"<think> a </think> <answer> {piece * (160_000 // len(piece))} </answer>"
+    begun = time.perf_counter()
+    assert code._program(hidden, text) is not None
+    assert time.perf_counter() - begun < 3
+    fenced = "<think> a </think> <answer> so ```python\nprint(1)\n``` </answer>"
+    assert code._program(hidden, fenced).source == "print(1)\n"
 
 
 # Drawn answers. Every draw gives (problem, text) or (problem, text, verdict); the judges below

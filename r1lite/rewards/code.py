@@ -19,7 +19,7 @@ from ..records import Problem, UserError
 from ..sandbox import Limits, Outcome, Program, Run, Sandbox
 from .calls import plain_columns
 
-_FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 _CHOSEN = {"jail": "auto"}
 
 
