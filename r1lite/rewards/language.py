@@ -132,10 +132,10 @@ def language_reward(
 ) -> list[float | None]:
     """Share of the think block's words that are in the question's language: 0 to 1.
 
-    The paper's language consistency reward (arXiv 2501.12948v2, 2.3.2 and eq. 7), added as it is to
-    the others, for all kinds of questions, from R1's first RL stage on. What a word is it does not
-    say. Here numbers, signs and single letters are none, nor are the Latin letters of formulas and
-    code: they make a thought neither better nor worse. Letters of any other script count, there
+    The paper's language consistency reward (arXiv 2501.12948: v1, 2.3.2; v2, eq. 7), added as it is
+    to the others, for all kinds of questions, from R1's first RL stage on. What a word is it does
+    not say. Here numbers, signs and single letters are none, nor are the Latin letters of formulas
+    and code: they make a thought neither better nor worse. Letters of any other script count, there
     too. Words of one script are told apart by sentences, among the languages of `among`: see
     language_consistency.
     None for a thought without a word, of which no share can be told; 0.0 for an answer outside the

@@ -105,7 +105,7 @@ def maths_reward(
     prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
 ) -> list[float | None]:
     """1.0 if the answer block says what gold["answer"] says, else 0.0: the paper's accuracy reward
-    in mathematics (arXiv 2501.12948: v1, 2.2.2; v2, 2.2), which matches a box by rule.
+    in mathematics (arXiv 2501.12948: v1, 2.2.2; v2, p. 19), which matches a box by rule.
 
     The box may be missing here, and there is no share for a part. 0.0 is also for an answer outside
     the format, one of more than LONGEST characters, one that cannot be read and one that says two

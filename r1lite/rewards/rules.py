@@ -29,7 +29,7 @@ def accuracy_reward(
 ) -> list[float | None]:
     """1.0 for a right answer in a well-formed output, else 0.0: no share of it, and no unit.
 
-    The paper's accuracy reward (arXiv 2501.12948: v1, 2.2.2; v2, 2.2). Each problem goes to the
+    The paper's accuracy reward (arXiv 2501.12948: v1, 2.2.2; v2, eq. 4). Each problem goes to the
     checker of its family, those of "maths" to maths_reward, all at once: None where that cannot
     tell. The checkers of the other families always can: they never give None.
     """
@@ -46,7 +46,7 @@ def format_reward(
 ) -> list[float | None]:
     """1.0 if one think block and one answer block stand in order, with nothing outside, else 0.0.
 
-    The paper's format reward (arXiv 2501.12948: v1, 2.2.2; v2, 2.2), which is said to ask for the
+    The paper's format reward (arXiv 2501.12948: v1, 2.2.2; v2, eq. 4), which is said to ask for the
     think tags; how strictly, and what it is worth, is not. There is no unit, nothing between 0 and
     1 and never None, since every text can be checked: see split_answer for what is refused.
     """
