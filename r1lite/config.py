@@ -100,8 +100,7 @@ class RunConfig:
             if getattr(self, name) not in allowed:
                 raise UserError(
                     f"{name}={getattr(self, name)!r}: it must be one of "
-                    f"{', '.join(map(str, allowed))}. "
-                    f"Set {name}= to one of those."
+                    f"{', '.join(map(str, allowed))}. Set {name}= to one of those."
                 )
         if self.overlong_buffer > self.max_new_tokens:
             raise UserError(
@@ -155,7 +154,7 @@ class RunConfig:
 
 LONGEST = 65536  # tokens of an answer
 _RANGES: dict[str, tuple[float, float]] = {
-    "n_problems": (1, 65536),
+    **dict.fromkeys(("n_problems", "n_minibatches"), (1, 65536)),
     "n_answers": (2, 1024),
     "max_new_tokens": (1, LONGEST),
     "overlong_buffer": (0, LONGEST),
@@ -170,7 +169,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (0, 1),
     "warmup_steps": (0, 10**6),
     "max_grad_norm": (1e-6, 1e9),
-    "n_minibatches": (1, 65536),
     "inner_epochs": (1, 1000),
     "lora_rank": (1, 4096),
     "lora_alpha": (0, 1e6),

@@ -86,7 +86,6 @@ class Group:
     prompt_ids  tokens of the rendered prompt
     rewards     G totals; empty until the answers have been scored
     parts       reward name -> G unweighted values; None where a reward does not apply
-    metrics     name -> mean of what rewards have logged by log_metric, with the groups beside it
     """
 
     problem: Problem
@@ -94,7 +93,6 @@ class Group:
     rollouts: tuple[Rollout, ...]
     rewards: tuple[float, ...] = ()
     parts: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from statistics import mean
 
 from .. import dist
 from ..config import RunConfig
@@ -79,18 +76,13 @@ def reward(
     groups: Sequence[Group], cfg: RunConfig, rewards: Mapping[str, Reward] | None = None
 ) -> list[Group]:
     """Score groups by the rules of cfg, or by functions that are given."""
-    groups = score(groups, cfg.reward_weights, rewards)
-    if not cfg.overlong_buffer:
-        return groups
-    punished = []
-    for group in groups:
-        part = tuple(
-            overlong_penalty(len(answer.token_ids), cfg.max_new_tokens, cfg.overlong_buffer)
-            for answer in group.rollouts
-        )
-        totals = tuple(map(sum, zip(group.rewards, part)))
-        punished.append(replace(group, rewards=totals, parts={**group.parts, "overlong": part}))
-    return punished
+
+    def overlong(completion_ids: Sequence[Sequence[int]], **columns) -> list[float]:
+        limit, buffer = cfg.max_new_tokens, cfg.overlong_buffer
+        return [overlong_penalty(len(ids), limit, buffer) for ids in completion_ids]
+
+    punished = {"overlong": overlong} if cfg.overlong_buffer else {}
+    return score(groups, cfg.reward_weights, {**(rewards or {}), **punished})
 
 
 def gather(
@@ -143,13 +135,7 @@ def rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def part_figures(groups: Sequence[Group]) -> dict[str, float]:
-    """Means of the rewards that StepLog has no field for, as "reward/name", and of what rewards
-    have logged themselves, as "metric/name"."""
-    told = defaultdict(list)
-    for group in groups:
-        for name, values in group.parts.items():
-            told[f"reward/{name}"] += [value for value in values if value is not None]
-        for name, value in group.metrics.items():
-            told[f"metric/{name}"].append(value)
-    known = ("reward/accuracy", "reward/format")
-    return {name: mean(values) for name, values in told.items() if values and name not in known}
+    """Means of the rewards that StepLog has no field for, as "reward/name"."""
+    names = [name for name in groups[0].parts if name not in ("accuracy", "format")]
+    told = {n: [v for g in groups for v in g.parts[n] if v is not None] for n in names}
+    return {f"reward/{name}": sum(v) / len(v) for name, v in told.items() if v}

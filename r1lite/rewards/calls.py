@@ -80,7 +80,7 @@ def call_rewards(
         try:
             asked = inspect.signature(function).parameters.get("completions")
             values = function(**chat if "dict" in str(asked).lower() else columns)
-            found[name] = asyncio.run(_finish(values)) if inspect.isawaitable(values) else values
+            found[name] = asyncio.run(values) if inspect.iscoroutine(values) else values
         except BaseException as error:  # the caller's thread raises it
             found[name] = error
 
@@ -99,10 +99,6 @@ def call_rewards(
         elif isinstance(found[name], BaseException):
             raise found[name]
     return {name: _checked(name, found.get(name, [None] * n), n) for name in functions}
-
-
-async def _finish(values: Any) -> Any:
-    return await values
 
 
 def _checked(name: str, values: Any, n: int) -> list[float | None]:

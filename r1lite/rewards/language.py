@@ -16,24 +16,20 @@ phrase of LEAST_WORDS words.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import regex
 
 from ..prompt import split_answer
 from ..records import Problem, UserError
-from ..world.common import LANGUAGES
+from ..world.common import LANGUAGES, WORDS
 from .calls import plain_columns
 
 # Languages by the script that they are told by; Japanese and Chinese share Han, which says only
 # that a word may be either.
-SCRIPTS: dict[str, str] = json.loads(
-    Path(__file__).with_name("words.json").read_text(encoding="utf-8")
-)["languages of a script"]
+SCRIPTS: dict[str, str] = WORDS["languages of a script"]
 _UNSPACED = ("Han", "Hiragana", "Katakana", "Thai")
 LONGEST = 24  # letters
 LEAST_WORDS = 4  # a shorter sentence tells no detector anything, and counts as the one before it
@@ -95,21 +91,15 @@ def language_consistency(
 
     text = _PIECE.sub(bare, text)
     total = sum(_n_words(text, script) for script in _WORDS)
-    rivals = [other for other in among if other != language and _share_a_script(other, own)]
-    if not rivals:
-        spoken = sum(_n_words(text, script) for script in own)
-    else:
-        spoken, found = 0, language
-        for sentence in _SENTENCE.split(text):
-            n_words = sum(_n_words(sentence, script) for script in own)
-            if n_words >= LEAST_WORDS:
-                found = _detector((language, *rivals)).classify(sentence)[0]
-            spoken += n_words * (found == language)
+    alike = " ".join(SCRIPTS[script] for script in own).split()
+    rivals = [other for other in among if other != language and other in alike]
+    spoken, found = 0, language
+    for sentence in _SENTENCE.split(text):
+        n_words = sum(_n_words(sentence, script) for script in own)
+        if rivals and n_words >= LEAST_WORDS:
+            found = _detector((language, *rivals)).classify(sentence)[0]
+        spoken += n_words * (found == language)
     return spoken / total if total else None
-
-
-def _share_a_script(language: str, scripts: Sequence[str]) -> bool:
-    return any(language in SCRIPTS[script].split() for script in scripts)
 
 
 @cache

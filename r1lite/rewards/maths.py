@@ -22,13 +22,15 @@ from pathlib import Path
 
 from ..prompt import split_answer
 from ..records import Problem
+from ..world import last_boxed
+from ..world.common import WORDS
 from .calls import plain_columns
 
 SECONDS = 5.0  # for one answer; the first one of a worker also waits for sympy
 START = 60.0
 LONGEST = 1000  # characters of an answer: a number that needs more is no answer
 N_WORKERS = 2
-_BOXED = re.compile(r"\\boxed\s*\{")
+_BOX = re.compile(r"\\(?:boxed|fbox)")
 _BETWEEN = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NO_TERM = r"(?![-+*/^=<>(]|\s+[-+*/^=<>]\s)"  # a word that goes on so is a name in a formula
 _PROSE = re.compile(rf"(?<![\\{{])(?:\b[^\W\d_]{{2,}}\b|[\u4e00-\u9fff]+){_NO_TERM}")
@@ -37,14 +39,15 @@ _UNIT = re.compile(
 )
 _HOW_MANY = re.compile(r"\bhow many((?: \w+){1,3})", re.IGNORECASE)
 _WORDS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
-# All that may stand before an answer, and behind it. No list of what may not would ever be whole:
-# "anything but 12", "12 dozens", "twice 12" and "5 percent" name other numbers.
-_MAY = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 
 
 def _either(where: str, more: str = "") -> str:
-    """A pattern for one of the words there; Chinese ones, the second list, need no space around."""
-    words, signs = (listed.split() for listed in _MAY[where])
+    """A pattern for one of the words there; Chinese ones, the second list, need no space around.
+
+    These are all that may stand before an answer, and behind it. No list of what may not would ever
+    be whole: "anything but 12", "12 dozens", "twice 12" and "5 percent" name other numbers.
+    """
+    words, signs = (listed.split() for listed in WORDS[where])
     return rf"(?:\b(?:{'|'.join(words + more.split())})\b|{'|'.join(signs)})"
 
 
@@ -77,9 +80,8 @@ def one_answer(text: str, units: str = "") -> str | None:
         is_unit = found and tail.match(re.sub(r"\b[mshgLl]\b|/", " ", found[1]))
         return formula[: found.start()] if is_unit else formula
 
-    if starts := list(_BOXED.finditer(text)):
-        inside = _inside(text, starts[0].end()) if len(starts) == 1 else None
-        return inside and bare(inside)
+    if boxes := _BOX.findall(text):
+        return bare(last_boxed(text)) or None if len(boxes) == 1 else None
     start = _LEAD.match(text).end()
     if formula := _BETWEEN.match(text, start):
         said = bare(formula[formula.lastindex]) if tail.match(text, formula.end()) else ""
@@ -88,16 +90,6 @@ def one_answer(text: str, units: str = "") -> str | None:
         said = said[: tail.search(said).start()]
         said = "" if _PROSE.search(said) else said
     return said.strip() if re.search(r"\w", said) else None
-
-
-def _inside(text: str, start: int) -> str | None:
-    """What stands up to the brace that closes the one before start."""
-    depth = 1
-    for end in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[end], 0)
-        if depth == 0:
-            return text[start:end].strip() or None
-    return None
 
 
 @plain_columns

@@ -7,11 +7,9 @@ works in other trainers; the column `problem` holds one Problem, or its dict, pe
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from statistics import mean
 
 from ..prompt import last_answer, split_answer
 from ..records import Group, Problem
@@ -114,15 +112,14 @@ def score(
     completion_ids         the answers' tokens
     problem                the Problems, and each key of their gold as a column of that name, None
                            where a problem lacks it; `answer` also as `solution`, TRL's name for it
-    log_metric             a function of (name, number): the means are in the log as "metric/name"
-    log_extra              a function of (column, values), which are dropped: there is no table
+    log_extra, log_metric  functions of (name, values) and (name, number); what they are told is
+                           dropped, as the log has the rewards' own values only
     trainer_state          None, as there is no such trainer
     """
     functions = {**RULES, **(rewards or {})}
     weights = dict.fromkeys(rewards or {}, 1.0) | dict(weights)
     problems = [group.problem for group in groups for _ in group.rollouts]
     answers = [rollout for group in groups for rollout in group.rollouts]
-    logged: dict[str, list[float]] = defaultdict(list)
     keys = dict.fromkeys(key for problem in problems for key in problem.gold)
     columns = {key: [problem.gold.get(key) for problem in problems] for key in keys}
     if "answer" in columns:
@@ -134,10 +131,9 @@ def score(
         "problem": problems,
         "trainer_state": None,
         "log_extra": lambda column, values: None,
-        "log_metric": lambda name, value: logged[name].append(float(value)),
+        "log_metric": lambda name, value: None,
     }
     values = call_rewards({name: functions[name] for name in weights}, columns)
-    metrics = {name: mean(said) for name, said in dict(logged).items()}
     told, scored = {name: iter(values[name]) for name in weights}, []
     for group in groups:
         n = len(group.rollouts)
@@ -145,5 +141,5 @@ def score(
         totals = tuple(
             sum(weights[name] * (part[i] or 0.0) for name, part in parts.items()) for i in range(n)
         )
-        scored.append(replace(group, rewards=totals, parts=parts, metrics=metrics))
+        scored.append(replace(group, rewards=totals, parts=parts))
     return scored

@@ -32,7 +32,8 @@ MARKERS = {
 }
 REFLECTION = ("wait", "check")
 
-# What there is to know and to ask for in science and chat, English with its Chinese.
+# What there is to know and to ask for in science and chat, English with its Chinese; and what
+# rewards know of words: which may stand around an answer, which languages a script belongs to.
 WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 
 
