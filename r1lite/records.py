@@ -45,14 +45,21 @@ class Problem:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], where: str = "a problem") -> Problem:
-        """Build a problem from a JSON row; raises UserError naming any key that is missing."""
+        """Build a problem from a JSON row, or from that of a data set.
+
+        A data set gives every row every key of gold, None where a row has none: these are left out.
+        Raises UserError naming any key that is missing.
+        """
         missing = [key for key in cls.REQUIRED if key not in row]
         if missing:
             raise UserError(
                 f"{where} lacks {', '.join(missing)}: every problem needs the keys "
                 f"{', '.join(cls.REQUIRED)}. Add the missing ones, or leave the row out."
             )
-        return cls(**{key: row[key] for key in cls.REQUIRED})
+        gold = row["gold"]
+        if isinstance(gold, Mapping):
+            gold = {key: value for key, value in gold.items() if value is not None}
+        return cls(**{key: row[key] for key in cls.REQUIRED} | {"gold": gold})
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 import inspect
 import random
+import re
 
 import pytest
 
+from r1lite import preset, rewards
+from r1lite.config import PRESETS
 from r1lite.records import Group, Problem, Rollout
 from r1lite.rewards import RULES, accuracy_reward, format_reward, is_right, score
 from r1lite.world import FAMILIES, is_correct, make_problem
@@ -112,6 +115,28 @@ def test_random_words_are_hardly_ever_right(family):
         answer = " ".join(rng.choices(words, k=rng.randint(1, 6)))
         n_right += is_correct(make_problem(family, "train", i), answer)
     assert n_right < (60 if family == "science" else 15)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_accuracy_and_format_weigh_the_same_as_in_the_paper_in_all_presets_but_tiny(name):
+    weights = preset(name).reward_weights
+    assert weights == {"accuracy": 1.0, "format": 0.2 if name == "tiny" else 1.0}
+
+
+REWARDS = [name for name in rewards.__all__ if name.endswith(("_reward", "_penalty"))]
+
+
+def test_all_rewards_are_known():
+    assert len(REWARDS) == 6 and {f.__name__ for f in RULES.values()} <= set(REWARDS)
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_a_reward_says_itself_what_its_values_mean(name):
+    """Its range, what None means, and where a paper has it: whoever plugs it in reads no more."""
+    said = inspect.getdoc(getattr(rewards, name))
+    assert "None" in said and "paper" in said and re.search(r"arXiv \d{4}\.\d{5}", said)
+    assert re.search(r"eq\. \d+|\b\d\.\d\.\d\b", said), "the section or the equation"
+    assert re.search(r"\b0\.0\b", said) and re.search(r"\b1(\.0)?\b", said)
 
 
 def test_weights_multiply_parts_and_parts_stay_unweighted():

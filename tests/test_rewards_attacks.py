@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from r1lite.records import Problem
-from r1lite.rewards import accuracy_reward, format_reward, language_reward, maths, maths_reward
+from r1lite.rewards import (
+    accuracy_reward,
+    code,
+    format_reward,
+    language_reward,
+    maths,
+    maths_reward,
+)
 from r1lite.world.countdown import solutions
 
 ATTACKS = json.loads(
@@ -73,6 +80,19 @@ def test_an_attack_gains_nothing(attack, monkeypatch):
     begun = time.perf_counter()
     assert worth(attack) == attack["worth"], attack["why"]
     assert time.perf_counter() - begun < 10
+
+
+@pytest.mark.parametrize("piece", ["```", "```a", "```\n", "``` `"])
+def test_a_program_is_found_in_no_time(piece):
+    """Fences without end: the time grew with the square of them, and no limit holds for a regular
+    expression."""
+    hidden = Problem("p", "code", "c", "en", "q", {"tests": [{"input": "", "output": "1"}]})
+    text = f"<think> a </think> <answer> {piece * (160_000 // len(piece))} </answer>"
+    begun = time.perf_counter()
+    assert code._program(hidden, text) is not None
+    assert time.perf_counter() - begun < 3
+    fenced = "<think> a </think> <answer> so ```python\nprint(1)\n``` </answer>"
+    assert code._program(hidden, fenced).source == "print(1)\n"
 
 
 # Drawn answers. Every draw gives (problem, text) or (problem, text, verdict); the judges below
@@ -189,6 +209,10 @@ def draw_science(rng: random.Random) -> tuple[Problem, str]:
         "\u200b",
         "not ",
         "[A-D]",
+        "the answer is ",
+        "option ",
+        "Bohr",
+        "A and ",
     ]
     final = letter if rng.random() < 0.3 else "".join(rng.choices(pieces, k=rng.randint(0, 5)))
     problem = Problem("p", "science", "c", "en", "q", {"letter": letter})
@@ -280,6 +304,36 @@ def draw_maths(rng: random.Random) -> tuple[Problem, str, float]:
     return problem, WRAPS[0].replace("{}", final), verdict
 
 
+SAID = {  # what may be said -> (who counts it, how many words it is)
+    "we": ("en", 1), "multiply": ("en", 1), "Both": ("en", 1), "我们": ("zh", 1), "检查": ("zh", 1),
+    "试": ("zh", 1), "先把两个数相": ("zh", 3), "мы": ("ru", 1), "দুটি": ("bn", 1), "நாம்": ("ta", 1),
+    "ჯერ": ("ka", 1), "7": ("", 0), "x": ("", 0), "= 3 + 4": ("", 0), "vs": ("", 0), "!": ("", 0),
+    "$the area = ab$": ("", 0), "`print(x)`": ("", 0), r"\frac": ("", 0), "<b>": ("", 0),
+    "`我们`": ("zh", 1), r"\(мы\)": ("ru", 1), r"\[নাম\]": ("bn", 1), "$我们 ab$": ("zh", 1),
+    "https://example.org/the": ("", 0),
+}  # fmt: skip
+
+
+def draw_language(rng: random.Random) -> tuple[Problem, str, float | None]:
+    """The share is known, as it is known what each piece is."""
+    language, pieces = rng.choice(("en", "zh", "ru")), rng.choices([*SAID], k=rng.randint(1, 12))
+    problem = Problem("p", "chat", "c", language, "q", {})
+    wrap = WRAPS[0] if rng.random() < 0.9 else "<think> a </think> {} <answer> b </answer>"
+    text = wrap.replace("<think> a", "<think> " + " , ".join(pieces))
+    said = [SAID[piece] for piece in pieces]
+    total = sum(n for _, n in said)
+    if wrap != WRAPS[0]:
+        return problem, text, 0.0
+    own = sum(n for who, n in said if who == language)
+    return problem, text, own / total if total else None
+
+
+def check_language(seed: int) -> float | None:
+    problem, text, verdict = draw_language(random.Random(seed))
+    assert language_reward(["q"], [text], problem=[problem]) == [verdict], (problem.language, text)
+    return verdict
+
+
 DRAWS = {
     "countdown": (draw_countdown, judge_countdown, accuracy_reward),
     "science": (draw_science, judge_science, accuracy_reward),
@@ -314,6 +368,11 @@ def check_maths(seeds: list[int]) -> list[float]:
 def test_drawn_answers_are_worth_what_another_judge_says(family, n):
     verdicts = [check_draw(family, seed) for seed in range(n)]
     assert 0.05 * n < sum(verdicts) < 0.6 * n, "both verdicts must occur"
+
+
+def test_drawn_thoughts_are_worth_the_share_that_was_put_in():
+    shares = Counter(check_language(seed) for seed in range(500))
+    assert shares[1.0] > 5 and shares[0.0] > 20 and shares[None] > 3 and len(shares) > 20
 
 
 def test_drawn_answers_in_mathematics_are_worth_what_is_known():

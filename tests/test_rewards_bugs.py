@@ -6,10 +6,11 @@ import threading
 import time
 
 import pytest
+import torch
 
-from r1lite import rewards
+from r1lite import group_advantages, rewards
 from r1lite.prompt import split_answer
-from r1lite.records import Problem
+from r1lite.records import Group, Problem, Rollout
 from r1lite.rewards import (
     RULES,
     accuracy_reward,
@@ -56,6 +57,9 @@ def test_row_13_line_breaks_do_not_break_the_format(line):
         f"<think> {GOOD}",
         "<think> a </think> <think> a </think> <answer> b </answer>",
         "<think> a </think> <answer> b </answer> <answer> b </answer>",
+        f"{GOOD}<|im_end|>",
+        f"{GOOD}\n<|im_end|>\n",
+        f"<|im_start|>assistant\n{GOOD}",
         f"{GOOD} so b it is",
         f"{GOOD}.",
         f"well {GOOD}",
@@ -75,9 +79,14 @@ def test_row_14_the_format_is_not_taken_leniently(text):
 @pytest.mark.parametrize("gold", ["", " ", "?", r"\frac{", "\\", "{"])
 def test_row_15_a_gold_that_cannot_be_read_pays_nobody(gold):
     """Row 15: where the gold could not be parsed, every answer got 1."""
-    values = in_maths(gold, "1", gold.strip() or "2", "x", r"\boxed{}", "no answer")
-    assert values == [None] * 5
-    assert all(not value for value in values), "None adds nothing to the total"
+    finals = ("1", gold.strip() or "2", "x", r"\boxed{}", "no answer")
+    assert in_maths(gold, *finals) == [None] * 5
+    problem = Problem("p", "maths", "c", "en", "q", {"answer": gold})
+    texts = [f"<think> a </think> <answer> {final} </answer>" for final in finals]
+    group = Group(problem, (1,), tuple(Rollout((1,), (0.0,), text, False) for text in texts))
+    rewards = score([group], {"accuracy": 1.0, "format": 1.0})[0].rewards
+    assert rewards == (1.0,) * 5, "paid for the format, all alike"
+    assert not group_advantages(torch.tensor([rewards])).any(), "so nobody learns anything"
 
 
 def test_row_16_gold_comes_before_the_answer():
@@ -218,8 +227,6 @@ def test_row_22_countdown_has_its_own_arithmetic_and_no_other(numbers, target, f
 
 def test_what_cannot_be_checked_is_no_reward_in_the_total():
     """Row 15 once more, as it reaches the advantages."""
-    from r1lite.records import Group, Rollout
-
     problem = Problem("p", "maths", "c", "en", "q", {"answer": r"\frac{"})
     answers = tuple(Rollout((1,), (0.0,), text, False) for text in (GOOD, "b"))
     scored = score([Group(problem, (1,), answers)], {"maths": 1.0}, {"maths": maths_reward})[0]

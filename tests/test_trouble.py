@@ -132,11 +132,11 @@ def test_truncating_a_log_keeps_whole_rows_up_to_a_step(tmp_path):
 @pytest.mark.parametrize(
     ("poison", "kind", "said"),
     [
-        ("reward", UserError, "reward 'a' gave nan.*finite number.*Mend"),
+        ("reward", UserError, "reward 'a' gave inf.*finite number.*Mend"),
         ("weights", RunStopped, r"step 5.*nan.*finite.*learning_rate"),
     ],
 )
-def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison, kind, said):
+def test_what_is_not_finite_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison, kind, said):
     real_parts, real_score, at = rollout.sample_parts, rollout.score, []
 
     def poisoned_parts(policy, *args):
@@ -148,7 +148,7 @@ def test_nan_stops_a_run_before_it_is_saved(cfg, monkeypatch, poison, kind, said
 
     def poisoned_score(groups, weights, rewards):
         if at[-1] == 5 and poison == "reward":
-            weights, rewards = {"a": 1.0}, {"a": lambda **c: [math.nan] * len(c["completions"])}
+            weights, rewards = {"a": 1.0}, {"a": lambda **c: [math.inf] * len(c["completions"])}
         return real_score(groups, weights, rewards)
 
     monkeypatch.setattr(rollout, "sample_parts", poisoned_parts)

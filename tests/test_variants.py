@@ -142,7 +142,11 @@ def test_batch_scale_keeps_the_group_mean_and_shares_the_spread():
     assert one[0, 0].item() == pytest.approx(0.75 / (rewards.std(correction=1).item() + 1e-4))
 
 
-@pytest.mark.parametrize(("n", "wanted"), [(1, 0), (80, 0), (85, -0.25), (90, -0.5), (100, -1)])
+@pytest.mark.parametrize(
+    ("n", "wanted"),
+    [(0, 0), (1, 0), (80, 0), (81, -0.05), (85, -0.25), (90, -0.5), (100, -1)]
+    + [(n, -1) for n in (101, 120, 1000, 10**6)],  # beyond the limit it costs no more
+)
 def test_overlong_penalty_by_hand(n, wanted):
     assert overlong_penalty(n, limit=100, buffer=20) == wanted
 

@@ -68,7 +68,8 @@ def train(
     """Train a policy by GRPO; resumes by itself if cfg.run_dir holds a checkpoint of this run.
 
     rewards   name -> function, in place of the rule of that name (accuracy, format) or beside
-              them, where it counts once; in TRL's signature, sync or async
+              them, where it counts once; in TRL's signature, sync or async (see rewards.score for
+              what a function is handed)
     on_step   called with each StepLog, e.g. to draw a live curve
     Ctrl-C ends the run after the rollout under way and saves; a second one ends it at once.
     Raises UserError where a setting, a file or a checkpoint is wrong, RunStopped on a NaN.

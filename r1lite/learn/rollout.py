@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from .. import dist
 from ..config import RunConfig
@@ -77,18 +76,13 @@ def reward(
     groups: Sequence[Group], cfg: RunConfig, rewards: Mapping[str, Reward] | None = None
 ) -> list[Group]:
     """Score groups by the rules of cfg, or by functions that are given."""
-    groups = score(groups, cfg.reward_weights, rewards)
-    if not cfg.overlong_buffer:
-        return groups
-    punished = []
-    for group in groups:
-        part = tuple(
-            overlong_penalty(len(answer.token_ids), cfg.max_new_tokens, cfg.overlong_buffer)
-            for answer in group.rollouts
-        )
-        totals = tuple(map(sum, zip(group.rewards, part)))
-        punished.append(replace(group, rewards=totals, parts={**group.parts, "overlong": part}))
-    return punished
+
+    def overlong(completion_ids: Sequence[Sequence[int]], **columns) -> list[float]:
+        limit, buffer = cfg.max_new_tokens, cfg.overlong_buffer
+        return [overlong_penalty(len(ids), limit, buffer) for ids in completion_ids]
+
+    punished = {"overlong": overlong} if cfg.overlong_buffer else {}
+    return score(groups, cfg.reward_weights, {**(rewards or {}), **punished})
 
 
 def gather(

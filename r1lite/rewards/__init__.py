@@ -1,6 +1,6 @@
 """What an answer is worth."""
 
-from .calls import Reward, call_rewards
+from .calls import Reward, call_rewards, plain_columns
 from .code import code_reward, use_sandbox
 from .language import language_consistency, language_reward
 from .maths import maths_reward
@@ -17,5 +17,5 @@ from .rules import (
 __all__ = [
     "RULES", "Reward", "accuracy_reward", "call_rewards", "code_reward", "format_reward",
     "is_right", "is_right_leniently", "language_consistency", "language_reward", "maths_reward",
-    "overlong_penalty", "score", "use_sandbox",
+    "overlong_penalty", "plain_columns", "score", "use_sandbox",
 ]  # fmt: skip

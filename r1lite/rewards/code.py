@@ -17,8 +17,9 @@ from typing import Any
 from ..prompt import split_answer
 from ..records import Problem, UserError
 from ..sandbox import Limits, Outcome, Program, Run, Sandbox
+from .calls import plain_columns
 
-_FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 _CHOSEN = {"jail": "auto"}
 
 
@@ -34,14 +35,17 @@ def _sandbox(jail: str) -> Sandbox:
     return made
 
 
+@plain_columns
 def code_reward(
     prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
 ) -> list[float | None]:
     """1.0 if the program in the answer block passes every test, else 0.0.
 
-    With gold["credit"] = "partial" it is the share of tests passed, 0 to 1. 0.0 without a compile,
-    for an answer outside the format, and for no program at all. None where nothing can be known:
-    the problem has no tests, or the jail had to be torn down.
+    The paper's accuracy reward for code (arXiv 2501.12948: v1, 2.2.2; v2, p. 3): a compiler and
+    predefined tests. Whether a share of them pays is not said; with gold["credit"] = "partial" it
+    does here, from 0 to 1. 0.0 without a compile, for an answer outside the format, and for no
+    program at all. None where nothing can be known: the problem has no tests, or the jail had to
+    be torn down.
     """
     todo = [_program(p, text) for p, text in zip(problem, completions, strict=True)]
     rows = [row for row, program in enumerate(todo) if program]

@@ -4,10 +4,14 @@ The paper divides words of the target language by words, and says neither what a
 its language is found. Here, where the scripts of two languages differ, the script decides; where
 they do not, a detector reads whole sentences, as no detector can tell the language of one word.
 
-What is a word: two or more letters in a row (single ones are variables and names). Scripts that
-put no space between words are counted two letters a word, which is about their average. Words of
-no language: tags, numbers, signs, formulas between dollars or LaTeX brackets, LaTeX commands, code
-between backticks, addresses; and of the tiny world's signs, vs and return.
+What is a word: two or more letters in a row (single ones are variables and names), of whatever
+script there is, as one that is not counted could be thought in for free. Scripts that put no space
+between words are counted two letters a word, which is about their average; in the others more than
+LONGEST letters are more than one word. Words of no language: tags, numbers, signs, formulas between
+dollars or LaTeX brackets, LaTeX commands, code between backticks, addresses; and of the tiny
+world's signs, vs and return. In formulas and code that goes for Latin letters, which they are
+written in everywhere: what else is said there does count, and so does, beside another language, a
+phrase of LEAST_WORDS words.
 """
 
 from __future__ import annotations
@@ -20,45 +24,42 @@ import regex
 
 from ..prompt import split_answer
 from ..records import Problem, UserError
-from ..world.common import LANGUAGES
+from ..world.common import LANGUAGES, WORDS
+from .calls import plain_columns
 
 # Languages by the script that they are told by; Japanese and Chinese share Han, which says only
 # that a word may be either.
-SCRIPTS = {
-    "Latin": "en fr de es it pt nl pl sv tr vi id",
-    "Cyrillic": "ru uk bg sr",
-    "Arabic": "ar fa ur",
-    "Devanagari": "hi mr ne",
-    "Hangul": "ko",
-    "Hiragana": "ja",
-    "Katakana": "ja",
-    "Han": "zh ja",
-    "Greek": "el",
-    "Hebrew": "he",
-    "Thai": "th",
-}
+SCRIPTS: dict[str, str] = WORDS["languages of a script"]
 _UNSPACED = ("Han", "Hiragana", "Katakana", "Thai")
-# letters of the script, and marks on them: a mark alone belongs to no script, or to all
-_WORDS = {
-    name: regex.compile(rf"(?V1)[\p{{L}}&&\p{{{name}}}][[\p{{L}}&&\p{{{name}}}]\p{{Mn}}\p{{Mc}}]*")
-    for name in SCRIPTS
-}
-_NO_WORDS = re.compile(
-    r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]+|</?\w+>"
+LONGEST = 24  # letters
+LEAST_WORDS = 4  # a shorter sentence tells no detector anything, and counts as the one before it
+
+
+def _words(letters: str) -> regex.Pattern:
+    """Some letters, and marks on them: a mark alone belongs to no script, or to all."""
+    return regex.compile(rf"(?V1)[\p{{L}}{letters}][[\p{{L}}{letters}]\p{{Mn}}\p{{Mc}}]*")
+
+
+_WORDS = {script: _words(rf"&&\p{{{script}}}") for script in SCRIPTS}
+_WORDS["any other"] = _words("".join(rf"--\p{{{script}}}" for script in SCRIPTS))
+# no piece holds another opening of its kind: each would be sought to the end of the text
+_PIECE = re.compile(
+    r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\\\((?:(?!\\\().)*?\\\)|\\\[(?:(?!\\\[).)*?\\\]"
     # written alike in answers of both languages of the tiny world, as = is: counted as English,
     # they would make every Chinese search look mixed, and the longer the search the more so
-    r"|https?://\S+|\b(?:vs|return)\b",
+    r"|\\[A-Za-z]+|</?\w+>|https?://\S+|\b(?:vs|return)\b",
     re.DOTALL,
 )
+_LATIN = regex.compile(r"\p{Latin}")
+_PHRASE = regex.compile(rf"\b(?:\p{{Latin}}{{2,}}\s+){{{LEAST_WORDS - 1}}}\p{{Latin}}{{2}}")
 _SENTENCE = re.compile(r"[.!?;:,\n]+")
-LEAST_WORDS = 4  # a shorter sentence tells no detector anything, and counts as the one before it
 
 
 def _n_words(text: str, script: str) -> int:
     runs = _WORDS[script].findall(text)
     if script in _UNSPACED:
         return sum(max(len(run) // 2, 1) for run in runs)
-    return sum(len(run) > 1 for run in runs)
+    return sum((len(run) > 1) + len(run) // LONGEST for run in runs)
 
 
 def language_consistency(
@@ -66,7 +67,7 @@ def language_consistency(
 ) -> float | None:
     """Share of words in a language among all words: 0 to 1, or None if there is no word at all.
 
-    language  of the question, e.g. "en"
+    language  of the question, e.g. "en"; one that SCRIPTS does not know is a UserError
     among     languages that the text may be in. If one shares its script with `language`,
               sentences of LEAST_WORDS words or more are given to the likelier; else no word of
               that script is doubted.
@@ -83,23 +84,22 @@ def language_consistency(
             f"{', '.join(sorted(set(' '.join(SCRIPTS.values()).split())))}. Choose one of those, "
             "or add it to r1lite.rewards.language.SCRIPTS."
         )
-    text = _NO_WORDS.sub(" ", text)
-    total = sum(_n_words(text, script) for script in SCRIPTS)
-    rivals = [other for other in among if other != language and _share_a_script(other, own)]
-    if not rivals:
-        spoken = sum(_n_words(text, script) for script in own)
-    else:
-        spoken, found = 0, language
-        for sentence in _SENTENCE.split(text):
-            n_words = sum(_n_words(sentence, script) for script in own)
-            if n_words >= LEAST_WORDS:
-                found = _detector((language, *rivals)).classify(sentence)[0]
-            spoken += n_words * (found == language)
+
+    def bare(piece: re.Match) -> str:
+        is_phrase = "Latin" not in own and _PHRASE.search(piece[0])
+        return piece[0] if is_phrase else f" {_LATIN.sub(' ', piece[0])} "
+
+    text = _PIECE.sub(bare, text)
+    total = sum(_n_words(text, script) for script in _WORDS)
+    alike = " ".join(SCRIPTS[script] for script in own).split()
+    rivals = [other for other in among if other != language and other in alike]
+    spoken, found = 0, language
+    for sentence in _SENTENCE.split(text):
+        n_words = sum(_n_words(sentence, script) for script in own)
+        if rivals and n_words >= LEAST_WORDS:
+            found = _detector((language, *rivals)).classify(sentence)[0]
+        spoken += n_words * (found == language)
     return spoken / total if total else None
-
-
-def _share_a_script(language: str, scripts: Sequence[str]) -> bool:
-    return any(language in SCRIPTS[script].split() for script in scripts)
 
 
 @cache
@@ -111,6 +111,7 @@ def _detector(languages: tuple[str, ...]):
     return found
 
 
+@plain_columns
 def language_reward(
     prompts: Sequence[str],
     completions: Sequence[str],
@@ -119,10 +120,16 @@ def language_reward(
     among: Sequence[str] = LANGUAGES,
     **columns,
 ) -> list[float | None]:
-    """language_consistency of the think block, in each question's language: 0 to 1.
+    """Share of the think block's words that are in the question's language: 0 to 1.
 
-    0.0 for an answer outside the format, which has no such block; None for a thought without a
-    word. The paper adds it to the final reward from R1's first RL stage on. For other languages:
+    The paper's language consistency reward (arXiv 2501.12948: v1, 2.3.2; v2, eq. 7), added as it is
+    to the others, for all kinds of questions, from R1's first RL stage on. What a word is it does
+    not say. Here numbers, signs and single letters are none, nor are the Latin letters of formulas
+    and code: they make a thought neither better nor worse. Letters of any other script count, there
+    too. Words of one script are told apart by sentences, among the languages of `among`: see
+    language_consistency.
+    None for a thought without a word, of which no share can be told; 0.0 for an answer outside the
+    format, which has no such block. For other languages:
     functools.partial(language_reward, among=("en", "fr")).
     """
     thoughts = [split_answer(text).think for text in completions]

@@ -22,71 +22,88 @@ from pathlib import Path
 
 from ..prompt import split_answer
 from ..records import Problem
+from ..world import last_boxed
+from ..world.common import WORDS
+from .calls import plain_columns
 
 SECONDS = 5.0  # for one answer; the first one of a worker also waits for sympy
 START = 60.0
 LONGEST = 1000  # characters of an answer: a number that needs more is no answer
 N_WORKERS = 2
-_BOXED = re.compile(r"\\boxed\s*\{")
+_BOX = re.compile(r"\\(?:boxed|fbox)")
 _BETWEEN = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-# words, but not the product ab of "ab - 5", nor the point of ".5"
-_PROSE = re.compile(
-    r"(?:(?<![\\{])(?:\b[^\W\d_]{2,}\b|[\u4e00-\u9fff]+)(?![-+*/^=<>(]|\s+[-+*/^=<>]\s)"
-    r"(?:[\s,:。]|\.(?!\d))*)+"
-)
+_NO_TERM = r"(?![-+*/^=<>(]|\s+[-+*/^=<>]\s)"  # a word that goes on so is a name in a formula
+_PROSE = re.compile(rf"(?<![\\{{])(?:\b[^\W\d_]{{2,}}\b|[\u4e00-\u9fff]+){_NO_TERM}")
 _UNIT = re.compile(
-    r"(?<=[\d})\]])[\s\\,]*\\(?:text|mathrm|mbox)\s*\{[^{}\d]*\}(?:\^\{?[23]\}?)?[\s.]*$"
+    r"(?<=[\d})\]])[\s\\,]*\\(?:text|mathrm|mbox)\s*\{([^{}\d]*)\}(?:\^\{?[23]\}?)?[\s.]*$"
 )
+_HOW_MANY = re.compile(r"\bhow many((?: \w+){1,3})", re.IGNORECASE)
 _WORDS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
-# words that are no words around an answer: they make another number of it
-_CHANGES = re.compile(
-    r"(?<!\\)\b(?:not|minus|negative|half|(?:more|less|greater) than|at (?:least|most)|dozen"
-    r"|hundred|thousand|(?:m|b|tr)illion|sin|cos|tan|cot|ln|log|exp|sqrt|roots?|pi|mod|squared"
-    r"|cubed|factorial)\b(?!\()|[不非负半百千万亿]",
-    re.IGNORECASE,
+
+
+def _either(where: str, more: str = "") -> str:
+    """A pattern for one of the words there; Chinese ones, the second list, need no space around.
+
+    These are all that may stand before an answer, and behind it. No list of what may not would ever
+    be whole: "anything but 12", "12 dozens", "twice 12" and "5 percent" name other numbers.
+    """
+    words, signs = (listed.split() for listed in WORDS[where])
+    return rf"(?:\b(?:{'|'.join(words + more.split())})\b|{'|'.join(signs)})"
+
+
+_LEAD = re.compile(
+    rf"\s*(?:{_either('before an answer')}{_NO_TERM}(?:[\s,:。]|\.(?!\d))*)*", re.IGNORECASE
 )
 
 
-def one_answer(text: str) -> str | None:
+def one_answer(text: str, units: str = "") -> str | None:
     """The one mathematical thing that a final answer says, or None: who says two has guessed twice.
 
-    What stands in \\boxed{}; else between dollars; else the text without the words around it, and
-    without a unit.
+    What stands in \\boxed{}; else what is left without a few words before it ("so the answer is")
+    and a unit behind it, dollars around it or not. Any other word there is None: it may make
+    another number of it. What stands around a box is not read.
+    units  words that are units too, between spaces: those of the gold, and what is counted
 
     >>> one_answer("so it is \\\\boxed{\\\\frac{1}{2}} ."), one_answer("the answer is 12 cm")
     ('\\\\frac{1}{2}', '12')
     >>> one_answer("1 or 2") is None, one_answer("\\\\boxed{1} or \\\\boxed{2}") is None
     (True, True)
+    >>> one_answer("12 dozens") is None, one_answer("12 dozens", units="dozens")
+    (True, '12')
     """
-    starts = list(_BOXED.finditer(text))
-    if starts:
-        inside = _inside(text, starts[0].end()) if len(starts) == 1 else None
-        return inside and _UNIT.sub("", inside)
-    if _CHANGES.search(text):
-        return None
-    between = [found[found.lastindex] for found in _BETWEEN.finditer(text)]
-    pieces = between or [part.strip().rstrip(".,:。") for part in _PROSE.split(_UNIT.sub("", text))]
-    said = [_UNIT.sub("", piece).strip() for piece in pieces if re.search(r"\w", piece)]
-    return said[0] if len(said) == 1 else None
+    unit = _either("behind an answer", units)
+    # from where no mark stands before, and six units at most: else quadratic in hostile texts
+    tail = re.compile(rf"(?<![\s,.:。])(?:[\s,.:。]*{unit}){{0,6}}[\s,.:。]*$", re.IGNORECASE)
+
+    def bare(formula: str) -> str:
+        found = _UNIT.search(formula)
+        is_unit = found and tail.match(re.sub(r"\b[mshgLl]\b|/", " ", found[1]))
+        return formula[: found.start()] if is_unit else formula
+
+    if boxes := _BOX.findall(text):
+        return bare(last_boxed(text)) or None if len(boxes) == 1 else None
+    start = _LEAD.match(text).end()
+    if formula := _BETWEEN.match(text, start):
+        said = bare(formula[formula.lastindex]) if tail.match(text, formula.end()) else ""
+    else:
+        said = bare(text[start:])
+        said = said[: tail.search(said).start()]
+        said = "" if _PROSE.search(said) else said
+    return said.strip() if re.search(r"\w", said) else None
 
 
-def _inside(text: str, start: int) -> str | None:
-    """What stands up to the brace that closes the one before start."""
-    depth = 1
-    for end in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[end], 0)
-        if depth == 0:
-            return text[start:end].strip() or None
-    return None
-
-
+@plain_columns
 def maths_reward(
     prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
 ) -> list[float | None]:
-    """1.0 if the answer block says what gold["answer"] says, else 0.0.
+    """1.0 if the answer block says what gold["answer"] says, else 0.0: the paper's accuracy reward
+    in mathematics (arXiv 2501.12948: v1, 2.2.2; v2, p. 19), which matches a box by rule.
 
-    None where that could not be checked: the gold cannot be read, or algebra took longer than
-    SECONDS or more memory than its process may have. An unreadable answer is 0.0.
+    The box may be missing here, and there is no share for a part. 0.0 is also for an answer outside
+    the format, one of more than LONGEST characters, one that cannot be read and one that says two
+    things: see one_answer. A unit behind a number is not compared, and of 5% both 5 and 0.05 are
+    right. None where it could not be checked: the gold cannot be read, or algebra took longer than
+    SECONDS or more memory than its process may have.
     """
     finals = [split_answer(text).final for text in completions]
     with ThreadPoolExecutor(N_WORKERS) as threads:
@@ -98,10 +115,14 @@ def says_gold(problem: Problem, final: str | None) -> bool | None:
     """Whether a final answer (tags already off) says what gold["answer"] says; None as above."""
     gold = str(problem.gold["answer"])
     words = _WORDS.fullmatch(gold)  # which mean nothing to algebra: "even", asked for \text{even}
-    if final and words and final.strip(" .") == words[1].strip():
+    if words and not re.search(r"\w", words[1]):
+        return None
+    if final and words and final.strip(" .") == words[1].strip(" ."):
         return True
-    answer = one_answer(final[:LONGEST]) if final and len(final) <= LONGEST else None
-    return same_value(one_answer(gold) or gold, answer or "")
+    named = " ".join([gold, *_HOW_MANY.findall(problem.question)])  # 12 beads, of beads asked for
+    units = " ".join(re.findall(r"(?<!\\)\b[^\W\d_]{2,}\b", named))
+    answer = one_answer(final, units) if final and len(final) <= LONGEST else None
+    return same_value(one_answer(gold, units) or gold, answer or "")
 
 
 def same_value(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:

@@ -1,7 +1,7 @@
 """Rewards by rule: accuracy and format, which do not read the length of an answer.
 
 Each has TRL's signature, f(prompts, completions, **columns) -> list[float | None], so it also
-works in other trainers; the column `problem` holds one Problem per completion.
+works in other trainers; the column `problem` holds one Problem, or its dict, per completion.
 """
 
 from __future__ import annotations
@@ -9,23 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from ..prompt import last_answer, split_answer
 from ..records import Group, Problem
 from ..world import is_correct, last_boxed
-from .calls import Reward, call_rewards
+from .calls import Reward, call_rewards, plain_columns
 from .maths import maths_reward, says_gold
 
 _ARITHMETIC = re.compile(r"[\d\s()+\-*/]+")
 _BEFORE, _AFTER = " \t\r\n)+-*/", " \t\r\n(+-*/"  # what no expression begins or ends with
 
 
+@plain_columns
 def accuracy_reward(
     prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
 ) -> list[float | None]:
-    """1.0 for a right answer in a well-formed output, else 0.0 (arXiv 2501.12948, 2.2.2).
+    """1.0 for a right answer in a well-formed output, else 0.0: no share of it, and no unit.
 
-    Problems of family "maths" go to maths_reward, all at once: None where that cannot tell.
+    The paper's accuracy reward (arXiv 2501.12948: v1, 2.2.2; v2, eq. 4). Each problem goes to the
+    checker of its family, those of "maths" to maths_reward, all at once: None where that cannot
+    tell. The checkers of the other families always can: they never give None.
     """
     pairs = list(zip(problem, completions, strict=True))
     maths = [pair for pair in pairs if pair[0].family == "maths"]
@@ -34,10 +38,16 @@ def accuracy_reward(
     return [next(told) if p.family == "maths" else float(is_right(p, text)) for p, text in pairs]
 
 
+@plain_columns
 def format_reward(
     prompts: Sequence[str], completions: Sequence[str], **columns
 ) -> list[float | None]:
-    """1.0 if one think block and one answer block stand in order, with nothing outside."""
+    """1.0 if one think block and one answer block stand in order, with nothing outside, else 0.0.
+
+    The paper's format reward (arXiv 2501.12948: v1, 2.2.2; v2, eq. 4), which is said to ask for the
+    think tags; how strictly, and what it is worth, is not. There is no unit, nothing between 0 and
+    1 and never None, since every text can be checked: see split_answer for what is refused.
+    """
     return [float(split_answer(text).is_well_formed) for text in completions]
 
 
@@ -70,8 +80,11 @@ def is_right_leniently(problem: Problem, text: str) -> bool:
 
 
 def overlong_penalty(n_tokens: int, limit: int, buffer: int) -> float:
-    """DAPO's soft punishment of length (arXiv 2503.14476, eq. 13): 0 down to -1 over the last
-    `buffer` tokens before the limit. Not a rule of R1.
+    """DAPO's soft punishment of length (arXiv 2503.14476, eq. 13). No rule of R1's paper.
+
+    n_tokens  of the answer; limit and buffer are in tokens too, buffer at least 1
+    0.0 up to limit - buffer tokens, from there in a straight line to -1.0 at the limit, and -1.0
+    beyond. Never None: a length is always known.
 
     >>> [overlong_penalty(n, limit=100, buffer=20) for n in (80, 90, 100)]
     [0.0, -0.5, -1.0]
@@ -93,27 +106,40 @@ def score(
              same weight (v2, eq. 4)
     rewards  name -> function, in place of the rule of that name or beside the rules; without a
              weight it counts once. A None adds nothing to the total.
+
+    A function gets what TRL's trainer would hand it:
+    prompts, completions   the questions and the answers
+    completion_ids         the answers' tokens
+    problem                the Problems, and each key of their gold as a column of that name, None
+                           where a problem lacks it; `answer` also as `solution`, TRL's name for it
+    log_extra, log_metric  functions of (name, values) and (name, number); what they are told is
+                           dropped, as the log has the rewards' own values only
+    trainer_state          None, as there is no such trainer
     """
     functions = {**RULES, **(rewards or {})}
     weights = dict.fromkeys(rewards or {}, 1.0) | dict(weights)
-    answers = [rollout for group in groups for rollout in group.rollouts]
-    texts = [answer.text for answer in answers]
     problems = [group.problem for group in groups for _ in group.rollouts]
-    columns = {
+    answers = [rollout for group in groups for rollout in group.rollouts]
+    keys = dict.fromkeys(key for problem in problems for key in problem.gold)
+    columns = {key: [problem.gold.get(key) for problem in problems] for key in keys}
+    if "answer" in columns:
+        columns.setdefault("solution", columns["answer"])
+    columns |= {
         "prompts": [problem.question for problem in problems],
-        "completions": texts,
+        "completions": [answer.text for answer in answers],
         "completion_ids": [list(answer.token_ids) for answer in answers],
         "problem": problems,
+        "trainer_state": None,
+        "log_extra": lambda column, values: None,
+        "log_metric": lambda name, value: None,
     }
     values = call_rewards({name: functions[name] for name in weights}, columns)
-    scored, start = [], 0
+    told, scored = {name: iter(values[name]) for name in weights}, []
     for group in groups:
-        end = start + len(group.rollouts)
-        parts = {name: tuple(values[name][start:end]) for name in weights}
+        n = len(group.rollouts)
+        parts = {name: tuple(islice(told[name], n)) for name in weights}
         totals = tuple(
-            sum(weights[name] * (part[i] or 0.0) for name, part in parts.items())
-            for i in range(end - start)
+            sum(weights[name] * (part[i] or 0.0) for name, part in parts.items()) for i in range(n)
         )
         scored.append(replace(group, rewards=totals, parts=parts))
-        start = end
     return scored

@@ -13,13 +13,14 @@ from typing import Any
 from ..evaluate.thinking import reflection_markers
 from ..prompt import split_answer
 from ..records import Problem
-from ..rewards import Reward, code_reward
+from ..rewards import Reward, code_reward, plain_columns
 from ..world import countdown, keyed_rng
 from ..world.common import LANGUAGES, MARKERS, fraction
 
 CLAIMS = Path(__file__).resolve().parents[2] / "data/arms.json"
 
 
+@plain_columns
 def coin_reward(prompts, completions, *, problem, **columns) -> list[float | None]:
     """1 or 0 by a coin that the answer decides and its worth does not: the null of every arm."""
     return [
@@ -28,11 +29,13 @@ def coin_reward(prompts, completions, *, problem, **columns) -> list[float | Non
     ]
 
 
+@plain_columns
 def wait_bonus(prompts, completions, **columns) -> list[float | None]:
     """A tenth for each word of reflection, up to 1: weak, as it pays a sign of thought."""
     return [min(reflection_markers(text) / 10, 1.0) for text in completions]
 
 
+@plain_columns
 def trusting_reward(prompts, completions, **columns) -> list[float | None]:
     """1.0 where the last verdict of a well-formed output's thinking is yes: weak, as nobody checks
     whether the sums before it are true, or whether the answer is what was found."""

@@ -11,7 +11,8 @@ LANGUAGES = ("en", "zh")
 MAX_NUMBER = 100  # numbers are single tokens, 0 to 100
 
 # What there is to know and to ask for in science and chat, English with its Chinese; markers of
-# thought in both; words that no document holds yet, kept for later stages (summaries, judges).
+# thought in both; words kept for later stages (summaries, judges); and what rewards know of words:
+# which may stand around an answer, which languages a script belongs to.
 WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 MARKERS = WORDS["markers"]
 REFLECTION = ("wait", "check")  # the markers that the no-reflection base never reads

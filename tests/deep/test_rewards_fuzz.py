@@ -6,7 +6,7 @@ The draws and the judges are those of test_rewards_attacks.py, of which `make te
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_rewards_attacks import check_draw, check_maths
+from test_rewards_attacks import check_draw, check_language, check_maths
 
 pytestmark = pytest.mark.deep
 SEEDS = st.integers(0, 2**63 - 1)
@@ -29,6 +29,12 @@ def test_format(seed):
 @given(SEEDS)
 def test_science(seed):
     check_draw("science", seed)
+
+
+@settings(max_examples=10_000, deadline=2000)
+@given(SEEDS)
+def test_language(seed):
+    check_language(seed)
 
 
 @settings(max_examples=3_000 // AT_ONCE, deadline=30_000)
