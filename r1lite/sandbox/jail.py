@@ -13,7 +13,6 @@ import platform
 import shutil
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
 from ..records import UserError
@@ -155,7 +154,3 @@ def no_jail_error(reasons: dict[str, str]) -> UserError:
         "not run. Install bubblewrap (apt install bubblewrap), use a machine that allows user "
         'namespaces, or opt into jail="unsafe", which runs them as you.'
     )
-
-
-def scratch_folder() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="r1lite-jail-", ignore_cleanup_errors=True)
