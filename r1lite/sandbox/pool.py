@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,9 +28,9 @@ from .seccomp import seccomp_filter
 
 ROOM = 64 * 2**20  # bytes of files in all, per worker
 GRACE = 5.0  # seconds beyond all limits of a program before its jail is torn down
-USUAL = Limits()
 START = 20.0  # seconds for a jail to come up
-_USERS = itertools.count(1_000_000_000 + os.getpid() % 100_000 * 1000)
+USUAL = Limits()
+_USERS = itertools.count(1_000_000_000)
 
 
 class _Worker:
@@ -43,7 +43,8 @@ class _Worker:
         self.clean = True
         self.scratch = tempfile.mkdtemp(prefix="r1lite-jail-")
         self._tidy = weakref.finalize(self, _remove, self.scratch, os.getpid())
-        user = next(_USERS) if os.geteuid() == 0 and jail != "unsafe" else 0
+        apart = os.getpid() % 100_000 * 1000  # processes are counted by user: also a forked child's
+        user = next(_USERS) + apart if os.geteuid() == 0 and jail != "unsafe" else 0
         code = b"" if jail == "unsafe" else seccomp_filter()
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -102,11 +103,9 @@ class _Worker:
             compiled = self._do("parse", limits, until, **source)
         else:
             what, given = "run_cpp", {}
-            roomy = Limits(
-                limits.compile_seconds, limits.compile_bytes, max(limits.processes, 16),
-                limits.output_bytes, ROOM,
-            )  # fmt: skip
-            compiled = self._do("compile_cpp", roomy, until, **source)
+            most = {"processes": max(limits.processes, 16), "file_bytes": ROOM}
+            most |= {"seconds": limits.compile_seconds, "memory_bytes": limits.compile_bytes}
+            compiled = self._do("compile_cpp", replace(limits, **most), until, **source)
         for test in program.tests if compiled.ok else ():
             fed = {"test": test} if program.entry else {"stdin": test}
             runs.append(self._do(what, limits, until, **given, **fed))

@@ -16,7 +16,7 @@ class Limits:
     memory_bytes     address space of each process
     processes        processes and threads at once; memory in all is bounded by the product
     output_bytes     standard output, error and result together
-    file_bytes       size of one file
+    file_bytes       size of one file, if that is more than output_bytes
     compile_seconds, compile_bytes   the same for the compiler
     """
 
@@ -91,3 +91,13 @@ class Outcome:
     compiled: Run | None = None
     runs: tuple[Run, ...] = field(default_factory=tuple)
     lost: str | None = None
+
+    def __str__(self) -> str:
+        """For readers: the first thing that went wrong, and what was said about it."""
+        if self.lost:
+            return f"lost: {self.lost}"
+        for step, run in enumerate([self.compiled, *self.runs]):
+            if not run.ok:
+                how = f"exit {run.exit}" if run.status == "ended" else f"limit of {run.status}"
+                return f"{f'test {step}' if step else 'compiler'}: {how}. {run.stderr.strip()}"
+        return f"compiled, and {len(self.runs)} tests ended without an error"

@@ -13,7 +13,6 @@ killed, so nothing is left for the next program.
 import base64
 import ctypes
 import gc
-import io
 import json
 import os
 import resource
@@ -67,7 +66,7 @@ def limit(job):
     for what, most in (
         (resource.RLIMIT_AS, job["memory_bytes"]),
         (resource.RLIMIT_CPU, int(job["seconds"]) + 1),
-        (resource.RLIMIT_FSIZE, job["file_bytes"]),
+        (resource.RLIMIT_FSIZE, max(job["file_bytes"], job["output_bytes"] + 1)),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_NPROC, job["processes"] + 1),  # this worker is the one more
         (resource.RLIMIT_MSGQUEUE, 0),
@@ -153,10 +152,8 @@ def parse(job):
 
 def run_python(job):
     """The program as a script, or one call of a function of it."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        raw = io.FileIO(number, mode, closefd=False)
-        buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
-        setattr(sys, name, io.TextIOWrapper(buffer, encoding="utf-8", errors="replace"))
+    plain = {"encoding": "utf-8", "errors": "replace", "closefd": False}
+    sys.stdin, sys.stdout, sys.stderr = (open(n, "rww"[n], **plain) for n in range(3))  # noqa: SIM115
     module = type(sys)("__main__")
     sys.modules["__main__"], sys.argv = module, ["program.py"]
     try:
