@@ -1,6 +1,5 @@
 """Programs run, are judged fairly and leave nothing; the attacks are in deep/test_attacks.py."""
 
-import atexit
 import os
 import shutil
 import subprocess
@@ -223,7 +222,6 @@ def test_a_forked_child_has_jails_of_its_own():
                 sandbox.close()
                 code_ = 0
             finally:
-                atexit._run_exitfuncs()  # also that of its parent's folders
                 os._exit(code_)
         assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
         assert _ended([int(os.read(read, 20))]) and _runs(parents)
@@ -243,6 +241,22 @@ def test_the_rewards_of_a_forked_child_are_its_own(monkeypatch):
     if not child:
         os._exit(found != values or code._sandbox("auto").pids() == pids)
     assert found == values and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_forked_child_that_ends_takes_nothing_from_its_parent():
+    """It runs whatever its parent has registered for its own end."""
+    code_ = (
+        "import os, sys, pathlib\nfrom r1lite.rewards import code, maths\n"
+        "from r1lite.sandbox import Program\n"
+        "box = code._sandbox('auto')\nask = lambda: box.run([Program('python', 'print(1)')])\n"
+        "ask()\nassert maths.same_value('7', '7') is True\n"
+        "state = lambda: (box.pids(), [w.pid for w in maths._workers().queue if w],\n"
+        "    [pathlib.Path(w.scratch).exists() for w in box._free.queue if w])\n"
+        "before = state()\nif os.fork() == 0: sys.exit(0)\nassert os.wait()[1] == 0\n"
+        "assert state() == before and all(before[2]), (before, state())\n"
+        "assert not ask()[0].lost and maths.same_value('7', '8') is False\n"
+    )
+    subprocess.run([sys.executable, "-c", code_], cwd=REPO, check=True, timeout=90)
 
 
 def test_what_is_unfinished_when_time_is_up_is_lost_and_nothing_else():
@@ -349,6 +363,33 @@ def test_a_prefix_of_the_output_is_not_enough():
     assert worth("print('1\\n2\\n3\\n4')", made) == 0.0
 
 
+@pytest.mark.parametrize("between", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r", " "])
+def test_a_line_ends_where_every_reader_sees_it(between):
+    made = problem([("", "1\n2")])
+    assert worth(f"print('1' + {between!r} + '2')", made) == 0.0
+    assert worth(f"print('1\\n2' + {between!r})", made) == float(between in "\r ")
+    assert worth("print('1', '2 ', sep='\\r\\n', end='\\r\\n\\n')", made) == 1.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_too_large_for_a_float_is_wrong():
+    for number in ("10**400", "-10**400", "[10**400]", "float('inf')", "10**5000"):
+        for gold in (0.5, [0.5], 1e308):
+            assert worth(f"def f():\n    return {number}", problem([([], gold)], entry="f")) == 0.0
+
+
+def test_a_few_endless_programs_do_not_void_the_others(monkeypatch):
+    """What has been graded in time counts; the jails are free for the next rollout."""
+    monkeypatch.setattr(code, "TIME", 3.5)
+    text = "<think> t </think> <answer> {} </answer>"
+    texts = [text.format("print(int(input()) * 2)"), *[text.format("while True: pass")] * 30]
+    worth("pass", DOUBLE)  # the jails are up
+    begun = time.monotonic()
+    right, *others = code_reward(prompts=[""], completions=texts, problem=[DOUBLE] * 31)
+    assert right == 1.0 and {0.0, None} == set(others) and time.monotonic() - begun < 6
+    assert worth("print(int(input()) * 2)", DOUBLE) == 1.0
+
+
 def test_partial_credit_is_the_share_of_tests():
     made = problem([("1", "1"), ("2", "2"), ("3", "9"), ("4", "16")], credit="partial")
     assert worth("print(int(input()))", made) == 0.5
@@ -381,6 +422,45 @@ def test_cpp_programs_are_worth_the_same():
     text = f"```cpp\n{source}\n```"
     assert worth(text, problem([("1", "2"), ("4", "8")], language="cpp")) == 1.0
     assert worth("int main() { return 0; }", problem([("1", "2")], language="cpp")) == 0.0
+
+
+def test_a_function_in_cpp_is_called_by_its_driver():
+    """As in LeetCode: the answer is the function, the problem brings the main() that feeds it."""
+    driver = (
+        "\n#include <iostream>\n#include <vector>\nint main() { std::vector<int> xs; int x;\n"
+        "while (std::cin >> x) xs.push_back(x); std::cout << total(xs) << std::endl; }"
+    )
+    right = (
+        "#include <vector>\nint total(std::vector<int>& v) { int s = 0; for (int x : v) s += x; "
+    )
+    tests = [("1 2 3", "6"), ("", "0"), ("-5 5 7", "7"), ("1000000 1", "1000001")]
+    made = problem(tests, language="cpp", driver=driver)
+    assert worth(f"```cpp\n{right}return s; }}\n```", made) == 1.0
+    assert worth(f"{right}return s + v.empty(); }}", made) == 0.0
+    shared = problem(tests, language="cpp", driver=driver, credit="partial")
+    assert worth(f"{right}return s + v.empty(); }}", shared) == 0.75
+    wrong = "<think> t </think> <answer> int sum(int a) { return a; } </answer>"
+    (outcome,) = code.run_answers([made], [wrong])
+    assert code.worth(made, outcome) == 0.0 and not outcome.runs
+    assert str(outcome).startswith("compiler: exit 1. ") and "total" in str(outcome)
+
+
+def test_an_outcome_tells_a_reader_what_went_wrong():
+    def said(source, *tests):
+        return str(run(sandbox, "python", source, *tests))
+
+    with Sandbox("unsafe", 1) as sandbox:
+        assert said("print(1)") == "compiled, and 1 tests ended without an error"
+        assert said("print(1 / int(input()))", "1", "0").startswith("test 2: exit 1. Traceback")
+        assert said("1 +").startswith("compiler: exit 1.") and "SyntaxError" in said("1 +")
+        assert said("while True: pass") == "test 1: limit of time. "
+    assert str(pool.Outcome(lost="the jail has ended")) == "lost: the jail has ended"
+
+
+def test_a_limit_on_files_leaves_room_for_output(sandbox):
+    small = Limits(seconds=1.0, file_bytes=0, output_bytes=1000)
+    (only,) = run(sandbox, "python", "print('x' * 500)", limits=small).runs
+    assert only.ok and len(only.stdout) == 501
 
 
 def test_what_cannot_be_known_is_none(monkeypatch):

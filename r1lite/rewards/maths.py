@@ -15,14 +15,17 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 from ..prompt import split_answer
-from ..records import Problem
+from ..records import Problem, UserError
+from . import calls
 
+TIME = 0.8 * calls.SECONDS  # then no new answer is begun: after calls.SECONDS no value would count
 SECONDS = 5.0  # for one answer; the first one of a worker also waits for sympy
 START = 60.0
 LONGEST = 1000  # characters of an answer: a number that needs more is no answer
@@ -85,12 +88,18 @@ def maths_reward(
 ) -> list[float | None]:
     """1.0 if the answer block says what gold["answer"] says, else 0.0.
 
-    None where that could not be checked: the gold cannot be read, or algebra took longer than
-    SECONDS or more memory than its process may have. An unreadable answer is 0.0.
+    None where that could not be checked: the gold cannot be read, algebra took longer than SECONDS
+    or more memory than its process may have, or the answer's turn had not come within TIME. An
+    unreadable answer is 0.0.
     """
     finals = [split_answer(text).final for text in completions]
+    until = time.monotonic() + TIME
+
+    def says(problem: Problem, final: str | None) -> bool | None:
+        return says_gold(problem, final) if time.monotonic() < until else None
+
     with ThreadPoolExecutor(N_WORKERS) as threads:
-        said = list(threads.map(says_gold, problem, finals))
+        said = list(threads.map(says, problem, finals))
     return [None if says is None else float(says) for says in said]
 
 
@@ -105,7 +114,10 @@ def says_gold(problem: Problem, final: str | None) -> bool | None:
 
 
 def same_value(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:
-    """Whether an answer means what the gold means; None if that cannot be told in time."""
+    """Whether an answer means what the gold means; None if that cannot be told in time.
+
+    Raises UserError without math-verify: else every answer would be None, and nobody knew why.
+    """
     free = _workers()
     worker = free.get()
     try:
@@ -117,15 +129,19 @@ def same_value(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            _ask(worker, "1", "1", START)
+            if (said := _ask(worker, "1", "1", START)) is not True:
+                raise UserError(
+                    f"answers in mathematics cannot be checked here: {said}. Install the packages "
+                    "of requirements.txt: pip install math-verify."
+                )
         return _ask(worker, gold, answer, seconds)
     except BaseException as error:  # also Ctrl-C: the next answer must not get this one's verdict
         if worker is not None:
             worker.kill()
             worker.communicate()
-        if isinstance(error, (TimeoutError, OSError, ValueError)):
-            return None
-        raise
+        if isinstance(error, UserError) or not isinstance(error, (OSError, ValueError)):
+            raise
+        return None
     finally:
         free.put(worker)
 
@@ -147,8 +163,8 @@ def _workers() -> queue.Queue[subprocess.Popen | None]:
     for _ in range(N_WORKERS):
         free.put(None)  # started when it is needed
 
-    def end() -> None:
-        while not free.empty():
+    def end(owner: int = os.getpid()) -> None:
+        while os.getpid() == owner and not free.empty():  # a child would wait for its parent's
             if worker := free.get():
                 worker.kill()
                 worker.communicate()
