@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from r1lite.records import Problem
+from r1lite.records import Problem, UserError
 from r1lite.rewards import maths, maths_reward
 from r1lite.rewards.maths import one_answer, same_value
 
@@ -354,6 +354,27 @@ def test_what_takes_too_long_is_not_checked_and_the_next_answer_is(fresh):
         assert new.pid != old.pid and new.poll() is None
         fresh.put(new)
     assert same_value("7", "7") is True
+
+
+def test_a_few_hanging_formulas_do_not_void_the_others(monkeypatch):
+    monkeypatch.setattr(maths, "TIME", 1.5)
+    monkeypatch.setattr(maths.same_value, "__defaults__", (1.0,))
+    answers = ["7", "8", *["9^{9^{9}}"] * 40, "7"]
+    texts = [f"<think> a </think> <answer> {said} </answer>" for said in answers]
+    assert worth("7", "7") == 1.0
+    begun = time.perf_counter()
+    found = maths_reward(["q"], texts, problem=[problem("7")] * len(texts))
+    assert found[:2] == [1.0, 0.0] and found[2:42] == [None] * 40
+    assert time.perf_counter() - begun < 20 and len(found) == 43
+    assert worth("7", "7") == 1.0
+
+
+def test_without_math_verify_it_is_said_once_and_not_none_for_ever(fresh, monkeypatch, tmp_path):
+    worker = (ROOT / "r1lite/rewards/maths_worker.py").read_text()
+    (tmp_path / "maths_worker.py").write_text(worker.replace("from math_verify", "from no_verify"))
+    monkeypatch.setattr(maths, "__file__", str(tmp_path / "maths.py"))
+    with pytest.raises(UserError, match="No module named 'no_verify'.*pip install math-verify"):
+        worth("7", "7")
 
 
 @pytest.mark.parametrize("final", ["(" * 400, "{" * 300 + "7" + "}" * 300, "7" + "!" * 99])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from r1lite.lab.attacks import _family
 from r1lite.records import Problem, UserError
 from r1lite.rewards import code, code_reward
 from r1lite.sandbox import Limits, Program, Sandbox, jail, pool
@@ -161,11 +162,7 @@ def test_a_jail_ends_with_the_process_that_started_it(name):
     killed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO, check=False
     )
-    pid = int(killed.stdout)
-    end = time.monotonic() + 20
-    while _runs(pid) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert killed.returncode == -9 and not _runs(pid)
+    assert killed.returncode == -9 and _ended([int(killed.stdout)])
 
 
 def _runs(pid: int) -> bool:
@@ -174,6 +171,14 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def _ended(pids) -> bool:
+    """What is killed needs a moment to be gone."""
+    end = time.monotonic() + 20
+    while (left := any(map(_runs, pids))) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not left
 
 
 def test_a_lost_jail_is_said_and_replaced():
@@ -186,21 +191,117 @@ def test_a_lost_jail_is_said_and_replaced():
         assert found.runs[0].stdout == "1\n"
 
 
-def test_closing_leaves_no_process_and_no_folder():
+@pytest.mark.parametrize("name", WORKING)
+def test_closing_leaves_no_process_no_folder_and_no_open_file(name, tmp_path, monkeypatch):
+    def state():
+        return len(os.listdir("/proc/self/fd")), list(tmp_path.iterdir())
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = state()
+    with Sandbox(name) as sandbox:
+        sandbox.run([Program("python", f"print({i})") for i in range(8)])
+        family = _family(sandbox.pids())
+        assert len(family) > len(sandbox.pids()), "the jail's process 1 is not seen"
+        assert all(map(_runs, family)) and state()[1]
+    assert _ended(family) and state() == before
+
+
+def test_a_forked_child_has_jails_of_its_own():
+    """With its parent's, each would get answers of the other; what it ends must be its own."""
+    with Sandbox("auto", 1) as sandbox:
+        run(sandbox, "python", "print(1)")
+        (parents,), held = sandbox.pids(), sandbox._free.get()  # as if it were at work
+        sandbox._free.put(held)
+        read, write = os.pipe()
+        if not os.fork():
+            code_ = 1
+            try:
+                assert sandbox.pids() == []
+                assert run(sandbox, "python", "print(2)").runs[0].stdout == "2\n"
+                os.write(write, str(sandbox.pids()[0]).encode())
+                sandbox.close()
+                code_ = 0
+            finally:
+                os._exit(code_)
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+        assert _ended([int(os.read(read, 20))]) and _runs(parents)
+        assert sandbox.pids() == [parents] and Path(held.scratch).exists()
+        assert run(sandbox, "python", "print(3)").runs[0].stdout == "3\n"
+    os.close(read), os.close(write)
+
+
+def test_the_rewards_of_a_forked_child_are_its_own(monkeypatch):
+    """Both grade at the same time, in jails that they do not share."""
+    assert worth("print(int(input()) * 2)", DOUBLE) == 1.0
+    pids = code._sandbox("auto").pids()
+    child = os.fork()
+    answers = ["print(int(input()) * 2)", "print(7)"] * 10
+    values = [1.0, 0.0] * 10 if child else [0.0, 1.0] * 10
+    found = [worth(answer, DOUBLE) for answer in (answers if child else answers[1:] + answers[:1])]
+    if not child:
+        os._exit(found != values or code._sandbox("auto").pids() == pids)
+    assert found == values and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_forked_child_that_ends_takes_nothing_from_its_parent():
+    """It runs whatever its parent has registered for its own end."""
+    code_ = (
+        "import os, sys, pathlib\nfrom r1lite.rewards import code, maths\n"
+        "from r1lite.sandbox import Program\n"
+        "box = code._sandbox('auto')\nask = lambda: box.run([Program('python', 'print(1)')])\n"
+        "ask()\nassert maths.same_value('7', '7') is True\n"
+        "state = lambda: (box.pids(), [w.pid for w in maths._workers().queue if w],\n"
+        "    [pathlib.Path(w.scratch).exists() for w in box._free.queue if w])\n"
+        "before = state()\nif os.fork() == 0: sys.exit(0)\nassert os.wait()[1] == 0\n"
+        "assert state() == before and all(before[2]), (before, state())\n"
+        "assert not ask()[0].lost and maths.same_value('7', '8') is False\n"
+    )
+    subprocess.run([sys.executable, "-c", code_], cwd=REPO, check=True, timeout=90)
+
+
+def test_what_is_unfinished_when_time_is_up_is_lost_and_nothing_else():
+    programs = [Program("python", "print(1)"), *[Program("python", "while True: pass")] * 6]
     with Sandbox("auto") as sandbox:
-        sandbox.run([Program("python", "print(1)")] * 4)
-        workers = [sandbox._free.get() for _ in range(2)]
-        for worker in workers:
-            sandbox._free.put(worker)
-        folders = [Path(worker.scratch.name) for worker in workers if worker]
-        assert folders and all(map(Path.exists, folders))
-    assert not any(map(Path.exists, folders))
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    assert not [
-        line
-        for line in listed.splitlines()
-        if "sandbox/worker.py" in line and "r1lite-jail" in line
-    ]
+        run(sandbox, "python", "print(0)")
+        begun = time.monotonic()
+        first, *others = sandbox.run(programs, QUICK, seconds=1.7)
+        assert time.monotonic() - begun < 3
+        assert first.runs[0].stdout == "1\n" and [o.lost for o in others].count(None) in (1, 2)
+        assert {o.runs[0].status for o in others if not o.lost} == {"time"}
+        assert run(sandbox, "python", "print(2)").runs[0].stdout == "2\n"
+
+
+@pytest.mark.parametrize("kind", ["mkdir", "mkfifo"])
+def test_what_a_program_makes_in_its_folder_costs_nobody_but_itself(sandbox, kind):
+    source = f"import os\nos.{{}}('{kind}')\nfor n in ('stdin', 'stdout', 'program.cpp'):\n"
+    begun = time.monotonic()
+    runs = run(sandbox, "python", source.replace("{}", kind) + f"    os.{kind}(n)", "a", "b").runs
+    assert [r.exit for r in runs] == [0, 1] and "FileExistsError" in runs[1].stderr
+    assert time.monotonic() - begun < QUICK.seconds
+
+
+SCAN = (  # every mapped byte near Python's own and near the heap, through a pipe
+    "import ctypes, os\nlibc = ctypes.CDLL(None)\nlibc.sbrk.restype = ctypes.c_void_p\n"
+    "libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]\n"
+    "read, write = os.pipe()\nplaces = [libc.sbrk(0), id(object()), id([]), id(bytearray(2**20))]\n"
+    "found, size = bytearray(), 65536\nfor at in sorted({p // size * size + i * size "
+    "for p in places for i in range(-200, 60)}):\n"
+    "    if libc.write(write, at, size) > 0: found += os.read(read, size)\n"
+    "    else: found += b' '\n"
+    "print(len(found) > 2**20, b'of-another'.upper() in found, b'of-the-next'.upper() in found)\n"
+    "print(b'my own'.upper() in found)"
+)
+
+
+def test_nothing_of_another_program_is_in_its_memory(sandbox):
+    """Source, input and output of a sibling, and the tests to come: a fork inherits memory."""
+    honest = "x = input()\nprint('OF-ANO' 'THER', x)  # OF-ANOTHER" + " and more" * 500
+    for _ in range(3):
+        run(sandbox, "python", honest, "OF-ANOTHER", "OF-ANOTHER" * 1000)
+        source = "def f(a):\n    return [a, 'OF-ANO' 'THER']"
+        run(sandbox, "python", source, ["OF-ANOTHER"], entry="f")
+    runs = run(sandbox, "python", SCAN + "  # MY OWN", "1", "OF-THE-NEXT").runs
+    assert [r.stdout for r in runs] == ["True False False\nTrue\n"] * 2, runs[0].stderr
 
 
 def test_it_refuses_where_no_jail_works(monkeypatch):
@@ -262,6 +363,33 @@ def test_a_prefix_of_the_output_is_not_enough():
     assert worth("print('1\\n2\\n3\\n4')", made) == 0.0
 
 
+@pytest.mark.parametrize("between", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r", " "])
+def test_a_line_ends_where_every_reader_sees_it(between):
+    made = problem([("", "1\n2")])
+    assert worth(f"print('1' + {between!r} + '2')", made) == 0.0
+    assert worth(f"print('1\\n2' + {between!r})", made) == float(between in "\r ")
+    assert worth("print('1', '2 ', sep='\\r\\n', end='\\r\\n\\n')", made) == 1.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_too_large_for_a_float_is_wrong():
+    for number in ("10**400", "-10**400", "[10**400]", "float('inf')", "10**5000"):
+        for gold in (0.5, [0.5], 1e308):
+            assert worth(f"def f():\n    return {number}", problem([([], gold)], entry="f")) == 0.0
+
+
+def test_a_few_endless_programs_do_not_void_the_others(monkeypatch):
+    """What has been graded in time counts; the jails are free for the next rollout."""
+    monkeypatch.setattr(code, "TIME", 3.5)
+    text = "<think> t </think> <answer> {} </answer>"
+    texts = [text.format("print(int(input()) * 2)"), *[text.format("while True: pass")] * 30]
+    worth("pass", DOUBLE)  # the jails are up
+    begun = time.monotonic()
+    right, *others = code_reward(prompts=[""], completions=texts, problem=[DOUBLE] * 31)
+    assert right == 1.0 and {0.0, None} == set(others) and time.monotonic() - begun < 6
+    assert worth("print(int(input()) * 2)", DOUBLE) == 1.0
+
+
 def test_partial_credit_is_the_share_of_tests():
     made = problem([("1", "1"), ("2", "2"), ("3", "9"), ("4", "16")], credit="partial")
     assert worth("print(int(input()))", made) == 0.5
@@ -296,17 +424,54 @@ def test_cpp_programs_are_worth_the_same():
     assert worth("int main() { return 0; }", problem([("1", "2")], language="cpp")) == 0.0
 
 
+def test_a_function_in_cpp_is_called_by_its_driver():
+    """As in LeetCode: the answer is the function, the problem brings the main() that feeds it."""
+    driver = (
+        "\n#include <iostream>\n#include <vector>\nint main() { std::vector<int> xs; int x;\n"
+        "while (std::cin >> x) xs.push_back(x); std::cout << total(xs) << std::endl; }"
+    )
+    right = (
+        "#include <vector>\nint total(std::vector<int>& v) { int s = 0; for (int x : v) s += x; "
+    )
+    tests = [("1 2 3", "6"), ("", "0"), ("-5 5 7", "7"), ("1000000 1", "1000001")]
+    made = problem(tests, language="cpp", driver=driver)
+    assert worth(f"```cpp\n{right}return s; }}\n```", made) == 1.0
+    assert worth(f"{right}return s + v.empty(); }}", made) == 0.0
+    shared = problem(tests, language="cpp", driver=driver, credit="partial")
+    assert worth(f"{right}return s + v.empty(); }}", shared) == 0.75
+    wrong = "<think> t </think> <answer> int sum(int a) { return a; } </answer>"
+    (outcome,) = code.run_answers([made], [wrong])
+    assert code.worth(made, outcome) == 0.0 and not outcome.runs
+    assert str(outcome).startswith("compiler: exit 1. ") and "total" in str(outcome)
+
+
+def test_an_outcome_tells_a_reader_what_went_wrong():
+    def said(source, *tests):
+        return str(run(sandbox, "python", source, *tests))
+
+    with Sandbox("unsafe", 1) as sandbox:
+        assert said("print(1)") == "compiled, and 1 tests ended without an error"
+        assert said("print(1 / int(input()))", "1", "0").startswith("test 2: exit 1. Traceback")
+        assert said("1 +").startswith("compiler: exit 1.") and "SyntaxError" in said("1 +")
+        assert said("while True: pass") == "test 1: limit of time. "
+    assert str(pool.Outcome(lost="the jail has ended")) == "lost: the jail has ended"
+
+
+def test_a_limit_on_files_leaves_room_for_output(sandbox):
+    small = Limits(seconds=1.0, file_bytes=0, output_bytes=1000)
+    (only,) = run(sandbox, "python", "print('x' * 500)", limits=small).runs
+    assert only.ok and len(only.stdout) == 501
+
+
 def test_what_cannot_be_known_is_none(monkeypatch):
     assert worth("print(1)", problem([])) is None
     lost = pool.Outcome(lost="the jail has ended")
-    monkeypatch.setattr(Sandbox, "run", lambda self, programs, limits: [lost for _ in programs])
+    monkeypatch.setattr(Sandbox, "run", lambda self, programs, *more: [lost for _ in programs])
     assert worth("print(1)", DOUBLE) is None
 
 
 def test_an_answer_outside_the_format_is_not_run(monkeypatch):
-    monkeypatch.setattr(
-        Sandbox, "run", lambda self, programs, limits: [] if not programs else 1 / 0
-    )
+    monkeypatch.setattr(Sandbox, "run", lambda self, programs, *more: [] if not programs else 1 / 0)
     text = "<answer> print(int(input()) * 2) </answer>"
     assert code_reward(prompts=[""], completions=[text], problem=[DOUBLE]) == [0.0]
 

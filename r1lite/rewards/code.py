@@ -17,8 +17,9 @@ from typing import Any
 from ..prompt import split_answer
 from ..records import Problem, UserError
 from ..sandbox import Limits, Outcome, Program, Run, Sandbox
-from .calls import plain_columns
+from .calls import SECONDS, plain_columns
 
+TIME = 0.9 * SECONDS  # for all answers of a call: after SECONDS none of its values would count
 _FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 _CHOSEN = {"jail": "auto"}
 
@@ -44,14 +45,20 @@ def code_reward(
     The paper's accuracy reward for code (arXiv 2501.12948: v1, 2.2.2; v2, p. 3): a compiler and
     predefined tests. Whether a share of them pays is not said; with gold["credit"] = "partial" it
     does here, from 0 to 1. 0.0 without a compile, for an answer outside the format, and for no
-    program at all. None where nothing can be known: the problem has no tests, or the jail had to
-    be torn down.
+    program at all. None where nothing can be known: the problem has no tests, the jail had to be
+    torn down, or the answer's turn had not come or its run not ended within TIME.
     """
-    todo = [_program(p, text) for p, text in zip(problem, completions, strict=True)]
+    ran = run_answers(problem, completions)
+    return [worth(p, outcome) for p, outcome in zip(problem, ran)]
+
+
+def run_answers(problems: Sequence[Problem], answers: Sequence[str]) -> list[Outcome | None]:
+    """What became of each program, None without one. Printed, it says what the compiler said."""
+    todo = [_program(p, text) for p, text in zip(problems, answers, strict=True)]
     rows = [row for row, program in enumerate(todo) if program]
-    ran = _sandbox(_CHOSEN["jail"]).run([todo[row] for row in rows], _limits(problem, rows))
-    outcomes = dict(zip(rows, ran))
-    return [worth(p, outcomes.get(row)) for row, p in enumerate(problem)]
+    sandbox, limits = _sandbox(_CHOSEN["jail"]), _limits(problems, rows)
+    ran = dict(zip(rows, sandbox.run([todo[row] for row in rows], limits, TIME)))
+    return [ran.get(row) for row in range(len(todo))]
 
 
 def _limits(problems: Sequence[Problem], rows: Sequence[int]) -> list[Limits]:
@@ -103,9 +110,13 @@ def worth(problem: Problem, outcome: Outcome | None) -> float | None:
 
 
 def _same_output(expected: str, run: Run) -> bool:
-    """Line by line to the very end; white space at the end of lines and of the text is free."""
+    """Line by line to the very end; white space at the end of lines and of the text is free.
+
+    A line ends with "\\n" or "\\r\\n" and with nothing else that str.splitlines knows.
+    """
     want, got = (
-        [line.rstrip() for line in text.rstrip().splitlines()] for text in (expected, run.stdout)
+        "\n".join(line.rstrip(" \t\r") for line in text.split("\n")).rstrip("\n")
+        for text in (expected, run.stdout)
     )
     return want == got
 
@@ -113,7 +124,7 @@ def _same_output(expected: str, run: Run) -> bool:
 def _same_value(expected: Any, run: Run) -> bool:
     try:
         return _equal(expected, json.loads(run.result))
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, OverflowError):  # 10**400 is no float
         return False
 
 

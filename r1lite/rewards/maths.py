@@ -15,17 +15,19 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 from ..prompt import split_answer
-from ..records import Problem
+from ..records import Problem, UserError
 from ..world import last_boxed
 from ..world.common import WORDS
-from .calls import plain_columns
+from . import calls
 
+TIME = 0.8 * calls.SECONDS  # then no new answer is begun: after calls.SECONDS no value would count
 SECONDS = 5.0  # for one answer; the first one of a worker also waits for sympy
 START = 60.0
 LONGEST = 1000  # characters of an answer: a number that needs more is no answer
@@ -92,7 +94,7 @@ def one_answer(text: str, units: str = "") -> str | None:
     return said.strip() if re.search(r"\w", said) else None
 
 
-@plain_columns
+@calls.plain_columns
 def maths_reward(
     prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
 ) -> list[float | None]:
@@ -102,12 +104,17 @@ def maths_reward(
     The box may be missing here, and there is no share for a part. 0.0 is also for an answer outside
     the format, one of more than LONGEST characters, one that cannot be read and one that says two
     things: see one_answer. A unit behind a number is not compared, and of 5% both 5 and 0.05 are
-    right. None where it could not be checked: the gold cannot be read, or algebra took longer than
-    SECONDS or more memory than its process may have.
+    right. None where it could not be checked: the gold cannot be read, algebra took longer than
+    SECONDS or more memory than its process may have, or its turn had not come within TIME.
     """
     finals = [split_answer(text).final for text in completions]
+    until = time.monotonic() + TIME
+
+    def says(problem: Problem, final: str | None) -> bool | None:
+        return says_gold(problem, final) if time.monotonic() < until else None
+
     with ThreadPoolExecutor(N_WORKERS) as threads:
-        said = list(threads.map(says_gold, problem, finals))
+        said = list(threads.map(says, problem, finals))
     return [None if says is None else float(says) for says in said]
 
 
@@ -126,7 +133,10 @@ def says_gold(problem: Problem, final: str | None) -> bool | None:
 
 
 def same_value(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:
-    """Whether an answer means what the gold means; None if that cannot be told in time."""
+    """Whether an answer means what the gold means; None if that cannot be told in time.
+
+    Raises UserError without math-verify: else every answer would be None, and nobody knew why.
+    """
     free = _workers()
     worker = free.get()
     try:
@@ -138,15 +148,19 @@ def same_value(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            _ask(worker, "1", "1", START)
+            if (said := _ask(worker, "1", "1", START)) is not True:
+                raise UserError(
+                    f"answers in mathematics cannot be checked here: {said}. Install the packages "
+                    "of requirements.txt: pip install math-verify."
+                )
         return _ask(worker, gold, answer, seconds)
     except BaseException as error:  # also Ctrl-C: the next answer must not get this one's verdict
         if worker is not None:
             worker.kill()
             worker.communicate()
-        if isinstance(error, (TimeoutError, OSError, ValueError)):
-            return None
-        raise
+        if isinstance(error, UserError) or not isinstance(error, (OSError, ValueError)):
+            raise
+        return None
     finally:
         free.put(worker)
 
@@ -168,8 +182,8 @@ def _workers() -> queue.Queue[subprocess.Popen | None]:
     for _ in range(N_WORKERS):
         free.put(None)  # started when it is needed
 
-    def end() -> None:
-        while not free.empty():
+    def end(owner: int = os.getpid()) -> None:
+        while os.getpid() == owner and not free.empty():  # a child would wait for its parent's
             if worker := free.get():
                 worker.kill()
                 worker.communicate()

@@ -15,9 +15,13 @@ MEMORY = 2 * 2**30  # bytes of address space
 LIFE = 120  # seconds for one answer: whoever asked has long gone
 
 logging.disable(logging.CRITICAL)
-from latex2sympy2_extended import NormalizationConfig  # noqa: E402
-from latex2sympy2_extended.latex2sympy2 import PSParser  # noqa: E402
-from math_verify import LatexExtractionConfig, parse, verify  # noqa: E402
+try:
+    from latex2sympy2_extended import NormalizationConfig
+    from latex2sympy2_extended.latex2sympy2 import PSParser
+    from math_verify import LatexExtractionConfig, parse, verify
+except ImportError as error:  # whoever starts this tells the reader
+    print(json.dumps(str(error)), flush=True)
+    raise SystemExit(1) from None
 
 # units stay: without them "3t" would be 3
 LATEX = [

@@ -2,12 +2,15 @@
 
 What a jail promises (`python -m r1lite sandbox --attack` tries to break each promise):
 
-files        read: the interpreter, the compiler and their libraries; written: a folder of its own
-             that lives in memory and is emptied after every program
-network      none, not even this machine's own; no socket of any kind can be made
+files        read: the interpreter with its standard library (no installed packages), the compiler,
+             the system's libraries (/lib, /usr/lib, /usr/include); written: a folder of its own,
+             which lives in memory and is emptied after every program
+network      none, not even this machine's own; no socket of any kind can be made, also no pair of
+             them: threads work in a program, asyncio and multiprocessing.Pipe do not
 processes    none is left when a program's first process has ended or its time is up; those
              outside can be neither seen nor signalled
-secrets      no variable of your environment, no open file, no memory of another process
+secrets      no variable of your environment, no open file; in memory nothing of earlier programs
+             (source, input, output), and of its own tests only the one that it is run on
 bounds       time, memory, output, processes and size of files (Limits); the compiler has its own
 judging      right answers never enter the jail
 
@@ -16,6 +19,7 @@ could not tell by timing that the other runs, and anything at all with jail="uns
 """
 
 from .jail import JAILS
-from .pool import Limits, Outcome, Program, Run, Sandbox
+from .pool import Sandbox
+from .program import Limits, Outcome, Program, Run
 
 __all__ = ["JAILS", "Limits", "Outcome", "Program", "Run", "Sandbox"]

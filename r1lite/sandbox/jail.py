@@ -13,7 +13,6 @@ import platform
 import shutil
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
 from ..records import UserError
@@ -25,8 +24,9 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 COMPILER = ("g++", "as", "ld", "ld.bfd")
 LEAST_KERNEL = (5, 14)  # counts the processes of a namespace by themselves
 
-# $1 the new root, $2 bytes of /tmp, $3 the worker, then what to show, "--", what to start. The
-# worker itself lets go of /old: umount is not among what can be seen after pivot_root.
+# $1 the new root, $2 bytes of /tmp, $3 the worker, then what to show, "--", what to cover, "--",
+# what to start. The worker itself lets go of /old: umount is not among what can be seen after
+# pivot_root.
 _BUILD = """
 root=$1; room=$2; worker=$3; shift 3
 mount --make-rprivate / 2>/dev/null || true
@@ -42,6 +42,8 @@ show() {
 }
 show "$worker" /worker.py
 while [ "$1" != -- ]; do show "$1" "$1"; shift; done
+shift
+while [ "$1" != -- ]; do mount -t tmpfs -o ro,size=4k tmpfs "$root$1"; shift; done
 shift
 cd "$root"
 pivot_root . old
@@ -64,16 +66,18 @@ def visible(languages: tuple[str, ...] = ("python", "cpp")) -> list[str]:
     return [p for p in found if not any(p.startswith(q + "/") for q in found if q != p)]
 
 
+def hidden() -> list[str]:
+    """Folders of installed packages in what is visible: empty ones are put over them."""
+    folders = [Path(sysconfig.get_path("stdlib")).resolve(), *Path("/usr/lib").glob("python*")]
+    return sorted({str(p) for folder in folders for p in folder.glob("*-packages") if p.is_dir()})
+
+
 def _links(path: str | None) -> list[Path]:
     """A program and whatever it is a link to, one after the other."""
-    found = []
-    while path:
-        found.append(Path(path))
-        target = (
-            os.path.join(os.path.dirname(path), os.readlink(path)) if os.path.islink(path) else ""
-        )
-        path = os.path.normpath(target) if target else None
-    return found
+    if not path:
+        return []
+    target = os.path.islink(path) and os.path.join(os.path.dirname(path), os.readlink(path))
+    return [Path(path), *_links(target and os.path.normpath(target))]
 
 
 def worker_command(worker: str, folder: str) -> list[str]:
@@ -93,32 +97,14 @@ def jail_command(jail: str, scratch: str, room: int) -> list[str]:
     shown, root = visible(), os.geteuid() == 0
     if jail == "namespaces":
         words = "unshare --mount --pid --fork --kill-child --net --ipc --uts --cgroup"
-        unshare = words.split()
-        unshare += [] if root else ["--user", "--map-root-user"]
-        build = [
-            "sh",
-            "-euc",
-            _BUILD,
-            "sh",
-            scratch,
-            str(room),
-            str(WORKER),
-            *shown,
-            *DEVICES,
-            "--",
-        ]
+        unshare = words.split() + ([] if root else ["--user", "--map-root-user"])
+        build = ["sh", "-euc", _BUILD, "sh", scratch, str(room), str(WORKER), *shown, *DEVICES]
+        build += ["--", *hidden(), "--"]
         return [*unshare, "--", *build, *worker_command(SHOWN, "/tmp")]
     command = "bwrap --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try"
     command += " --new-session --as-pid-1 --clearenv"
     words = command.split() + ([] if root else ["--unshare-user", "--disable-userns"])
-    words += [
-        "--perms",
-        "1777",
-        "--size",
-        str(room),
-        "--tmpfs",
-        "/tmp",
-    ]  # before what may lie in it
+    words += ["--perms", "1777", "--size", str(room), "--tmpfs", "/tmp"]  # shown may lie in it
     for folder in dict.fromkeys(map(os.path.dirname, shown)):
         words += ["--perms", "0755", "--dir", folder]
     for path in shown:
@@ -126,6 +112,8 @@ def jail_command(jail: str, scratch: str, room: int) -> list[str]:
             words += ["--symlink", os.readlink(path), path]
         else:
             words += ["--ro-bind", path, path]
+    for path in hidden():
+        words += ["--tmpfs", path, "--remount-ro", path]
     for device in DEVICES:
         words += ["--dev-bind", device, device]
     words += ["--ro-bind", str(WORKER), SHOWN, "--remount-ro", "/"]
@@ -155,7 +143,3 @@ def no_jail_error(reasons: dict[str, str]) -> UserError:
         "not run. Install bubblewrap (apt install bubblewrap), use a machine that allows user "
         'namespaces, or opt into jail="unsafe", which runs them as you.'
     )
-
-
-def scratch_folder() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="r1lite-jail-", ignore_cleanup_errors=True)

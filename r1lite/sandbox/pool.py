@@ -8,154 +8,111 @@ import itertools
 import json
 import os
 import queue
-import selectors
+import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..records import UserError
-from .jail import JAILS, jail_command, missing, no_jail_error, scratch_folder
+from .jail import JAILS, jail_command, missing, no_jail_error
+from .program import Limits, Outcome, Program, Run
 from .seccomp import seccomp_filter
 
 ROOM = 64 * 2**20  # bytes of files in all, per worker
 GRACE = 5.0  # seconds beyond all limits of a program before its jail is torn down
 START = 20.0  # seconds for a jail to come up
-_USERS = itertools.count(1_000_000_000 + os.getpid() % 100_000 * 1000)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one run of a program may use.
-
-    seconds          wall-clock time of one test
-    memory_bytes     address space of each process
-    processes        processes and threads at once; memory in all is bounded by the product
-    output_bytes     standard output, error and result together
-    file_bytes       size of one file
-    compile_seconds, compile_bytes   the same for the compiler
-    """
-
-    seconds: float = 2.0
-    memory_bytes: int = 256 * 2**20
-    processes: int = 8
-    output_bytes: int = 2**20
-    file_bytes: int = 2**24
-    compile_seconds: float = 15.0
-    compile_bytes: int = 2**30
-
-
-@dataclass(frozen=True)
-class Program:
-    """Source text and what to feed it.
-
-    language    "python" or "cpp"
-    tests       texts for standard input; with `entry`, lists of arguments
-    entry       "name", or "Class.method" of a class without arguments: call that (Python)
-    stop_early  leave out the tests after the first that crashed or ran out of time
-    """
-
-    language: str
-    source: str
-    tests: tuple[Any, ...] = ("",)
-    entry: str = ""
-    stop_early: bool = False
-
-    def __post_init__(self) -> None:
-        if self.language not in ("python", "cpp"):
-            raise UserError(
-                f"language {self.language!r}: the sandbox runs python and cpp. Choose one of them."
-            )
-        if self.entry and self.language != "python":
-            raise UserError(
-                f"entry {self.entry!r} of a {self.language} program: only Python functions are "
-                "called by name. Append a main() to the source and feed it by standard input."
-            )
-
-
-@dataclass(frozen=True)
-class Run:
-    """How one test went.
-
-    status   "ended" (see exit), "time", "output" (too much of it)
-    exit     exit code, or minus the signal that ended it; None if it was killed at a limit
-    seconds  of wall-clock time
-    memory   largest resident size in bytes, None if it was killed
-    result   JSON of what the function returned; empty without `entry`
-    """
-
-    status: str
-    exit: int | None
-    seconds: float
-    memory: int | None
-    stdout: str
-    stderr: str
-    result: str
-
-    @property
-    def ok(self) -> bool:
-        return self.status == "ended" and self.exit == 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """compiled: the compiler's run (for Python, of its parser); runs: one per test.
-
-    lost  why nothing is known of this program (the jail had to be torn down); None normally
-    """
-
-    compiled: Run | None = None
-    runs: tuple[Run, ...] = field(default_factory=tuple)
-    lost: str | None = None
+USUAL = Limits()
+_USERS = itertools.count(1_000_000_000)
 
 
 class _Worker:
-    """One jail and the process in it."""
+    """One jail and the process in it. What programs write is read here: never inside.
+
+    clean  nothing of a program is in it: not true while one runs, nor after one got stuck
+    """
 
     def __init__(self, jail: str):
-        self.scratch = scratch_folder()
-        user = next(_USERS) if os.geteuid() == 0 and jail != "unsafe" else 0
+        self.clean = True
+        self.scratch = tempfile.mkdtemp(prefix="r1lite-jail-")
+        self._tidy = weakref.finalize(self, _remove, self.scratch, os.getpid())
+        apart = os.getpid() % 100_000 * 1000  # processes are counted by user: also a forked child's
+        user = next(_USERS) + apart if os.geteuid() == 0 and jail != "unsafe" else 0
         code = b"" if jail == "unsafe" else seccomp_filter()
-        self.process = subprocess.Popen(
-            jail_command(jail, self.scratch.name, ROOM),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            start_new_session=True,
-        )
-        os.set_blocking(self.process.stdout.fileno(), False)
-        setup = {"uid": user, "seccomp": base64.b64encode(code).decode()}
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.process = subprocess.Popen(
+                jail_command(jail, self.scratch, ROOM),
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                start_new_session=True,
+            )
         try:
-            self.ask(setup, START)
+            with _file({"uid": user, "seccomp": base64.b64encode(code).decode()}) as setup:
+                self._ask("set-up", [setup], START)
         except OSError:
             said = self.end()
             why = said.strip().splitlines()[-1] if said.strip() else "it did not start"
             raise OSError(why) from None
 
-    def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """One line there, one line back; raises OSError if none comes in time."""
-        deadline = time.monotonic() + seconds
+    def _ask(self, message: str, files: Sequence[BinaryIO], seconds: float) -> dict[str, Any]:
+        """Send a word and open files; raises OSError if no answer comes in time."""
+        self.control.settimeout(max(seconds, 0.001))
         try:
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
-        except (BrokenPipeError, ValueError):  # gone, or ended by us
-            raise OSError("the jail has ended") from None
-        line = bytearray()
-        with selectors.DefaultSelector() as ready:
-            ready.register(self.process.stdout, selectors.EVENT_READ)
-            while not line.endswith(b"\n"):
-                if not ready.select(max(deadline - time.monotonic(), 0)):
-                    raise OSError("the jail did not answer in time")
-                part = self.process.stdout.read(2**20)
-                if part == b"":
-                    raise OSError("the jail has ended")
-                line += part or b""
-        return json.loads(line)
+            socket.send_fds(self.control, [message.encode()], [file.fileno() for file in files])
+            said = self.control.recv(4096)
+        except TimeoutError:
+            raise OSError("the jail did not answer in time") from None
+        if not said:
+            raise OSError("the jail has ended")
+        return json.loads(said)
+
+    def _do(self, what: str, limits: Limits, until: float, stdin: str = "", **job: Any) -> Run:
+        """One child in the jail: it alone reads the job, which is gone with it."""
+        with contextlib.ExitStack() as held:
+            texts = (asdict(limits) | {"do": what} | job, stdin, "", "", "")
+            files = [held.enter_context(_file(text)) for text in texts]
+            seconds = min(limits.seconds + GRACE, until - time.monotonic())
+            found = self._ask(str(limits.seconds), files, seconds)
+            most = limits.output_bytes
+            wrote = [os.pread(file.fileno(), most + 1, 0) for file in files[2:]]
+        if sum(map(len, wrote)) > most:
+            found |= {"status": "output", "exit": None}
+        return Run(**found, **{
+            name: text[:most].decode("utf-8", "replace")
+            for name, text in zip(("stdout", "stderr", "result"), wrote)
+        })  # fmt: skip
+
+    def run(self, program: Program, limits: Limits, until: float) -> Outcome:
+        """Every test of one program, one at a time; raises OSError where the jail fails.
+
+        until  time.monotonic() at which no answer counts any more
+        """
+        self.clean, source, runs = False, {"source": program.source}, []
+        if program.language == "python":
+            what, given = "run_python", source | {"entry": program.entry}
+            compiled = self._do("parse", limits, until, **source)
+        else:
+            what, given = "run_cpp", {}
+            most = {"processes": max(limits.processes, 16), "file_bytes": ROOM}
+            most |= {"seconds": limits.compile_seconds, "memory_bytes": limits.compile_bytes}
+            compiled = self._do("compile_cpp", replace(limits, **most), until, **source)
+        for test in program.tests if compiled.ok else ():
+            fed = {"test": test} if program.entry else {"stdin": test}
+            runs.append(self._do(what, limits, until, **given, **fed))
+            if program.stop_early and not runs[-1].ok:
+                break
+        self.clean = self._do("wipe", limits, until).ok
+        return Outcome(compiled, tuple(runs))
 
     def end(self) -> str:
         """Kill the jail's process 1, with which the kernel ends all others in it.
@@ -172,15 +129,27 @@ class _Worker:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         self.process.wait()
+        self.control.close()
+        self._tidy()
         if self.process.stderr.closed:
             return ""  # ended before
         os.set_blocking(self.process.stderr.fileno(), False)
-        said = (self.process.stderr.read() or b"").decode("utf-8", "replace")
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
-        self.scratch.cleanup()
-        return said
+        with self.process.stderr:
+            return (self.process.stderr.read() or b"").decode("utf-8", "replace")
+
+
+def _file(content: str | dict[str, Any]) -> BinaryIO:
+    """An open file in memory, out of every program's reach but the one that it is given to."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    file = open(os.memfd_create("job"), "w+b", buffering=0)  # noqa: SIM115
+    file.write(text.encode("utf-8", "replace"))
+    file.seek(0)
+    return file
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child that ends would take it from its parent
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Sandbox:
@@ -196,49 +165,64 @@ class Sandbox:
             raise UserError(f"sandbox {jail!r} is unknown: it must be auto, {', '.join(JAILS)}.")
         self.jail, first = _first_that_works(JAILS[:2] if jail == "auto" else (jail,))
         self.n_workers = n_workers
+        self._fill(first)
+
+    def _fill(self, first: _Worker | None = None) -> None:
+        self._owner = os.getpid()
         self._free: queue.Queue[_Worker | None] = queue.Queue()
-        self._free.put(first)
-        for _ in range(n_workers - 1):
-            self._free.put(None)  # started when it is needed
+        for worker in (first, *[None] * (self.n_workers - 1)):  # None: started when it is needed
+            self._free.put(worker)
+
+    def _workers(self) -> queue.Queue[_Worker | None]:
+        """The free ones. In a forked child new ones: its parent's would answer both of them."""
+        if self._owner != os.getpid():
+            self._fill()
+        return self._free
 
     def run(
-        self, programs: Sequence[Program], limits: Limits | Sequence[Limits] = Limits()
+        self,
+        programs: Sequence[Program],
+        limits: Limits | Sequence[Limits] = USUAL,
+        seconds: float = 1e8,
     ) -> list[Outcome]:
         """Run programs, several at once; the outcomes come in their order.
 
-        limits  for all of them, or one for each
+        limits   for all of them, or one for each
+        seconds  of wall-clock time for all together: what is unfinished by then is lost
         """
+        until = time.monotonic() + seconds
         if isinstance(limits, Limits):
             limits = [limits] * len(programs)
         with ThreadPoolExecutor(self.n_workers) as threads:
-            return list(threads.map(self._run_one, programs, limits))
+            return list(threads.map(self._run_one, programs, limits, [until] * len(programs)))
 
-    def _run_one(self, program: Program, limits: Limits) -> Outcome:
-        worker = self._free.get()
+    def _run_one(self, program: Program, limits: Limits, until: float) -> Outcome:
+        free, late = self._workers(), Outcome(lost="no time was left for it")
         try:
+            worker = free.get(timeout=max(until - time.monotonic(), 0))
+        except queue.Empty:
+            return late
+        try:
+            if time.monotonic() >= until:
+                return late
             worker = worker or _Worker(self.jail)
-            longest = limits.compile_seconds + limits.seconds * len(program.tests) + GRACE
-            answer = worker.ask(asdict(program) | asdict(limits), longest)
-            runs = tuple(Run(**run) for run in answer["runs"])
-            if not answer["clean"]:
-                worker.end()
-                worker = None
-            return Outcome(Run(**answer["compiled"]), runs)
+            return worker.run(program, limits, until)
         except OSError as error:
-            if worker:
-                worker.end()
-            worker = None
             return Outcome(lost=str(error))
         finally:
-            self._free.put(worker)
+            if worker and not worker.clean:
+                worker.end()
+                worker = None
+            free.put(worker)
 
     def pids(self) -> list[int]:
         """Process numbers of the jails that are up and not at work, as seen from outside."""
-        return [worker.process.pid for worker in list(self._free.queue) if worker]
+        return [worker.process.pid for worker in list(self._workers().queue) if worker]
 
     def close(self) -> None:
-        for _ in range(self._free.qsize()):
-            if worker := self._free.get_nowait():
+        free = self._workers()
+        for _ in range(free.qsize()):
+            if worker := free.get_nowait():
                 worker.end()
 
     def __enter__(self) -> Sandbox:

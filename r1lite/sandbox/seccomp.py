@@ -16,7 +16,7 @@ _REFUSED = """
 ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd process_madvise
 mount umount2 pivot_root chroot setns unshare mount_setattr move_mount fsopen fsconfig fsmount
 open_tree name_to_handle_at open_by_handle_at
-socket connect bind listen accept accept4
+socket socketpair connect bind listen accept accept4
 bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register
 keyctl add_key request_key memfd_create memfd_secret
 shmget shmat shmctl msgget msgsnd msgrcv semget semop mq_open
