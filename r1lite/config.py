@@ -104,8 +104,7 @@ class RunConfig:
             if getattr(self, name) not in allowed:
                 raise UserError(
                     f"{name}={getattr(self, name)!r}: it must be one of "
-                    f"{', '.join(map(str, allowed))}. "
-                    f"Set {name}= to one of those."
+                    f"{', '.join(map(str, allowed))}. Set {name}= to one of those."
                 )
         if self.overlong_buffer > self.max_new_tokens:
             raise UserError(
