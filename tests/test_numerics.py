@@ -1,18 +1,23 @@
 """Short formats and large vocabularies: what is rounded, what must not be, what overflows."""
 
+import hashlib
 import random
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import VARIED
 from test_batching import SETTINGS, RecordingOptimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from r1lite.learn import checkpoint, train
 from r1lite.learn.batching import Row
 from r1lite.learn.update import make_optimizer, update
 from r1lite.policy import load_policy, logprobs, token_logps
 from r1lite.policy.adapters import trainable
 from r1lite.policy.load import Policy, save_policy
 from r1lite.policy.logprobs import LARGE_VOCABULARY
+from r1lite.records import UserError
 from r1lite.stages.base import make_model
 
 SHAPE = {
@@ -155,3 +160,47 @@ def test_no_step_is_made_on_a_gradient_that_is_not_finite(large_folder, dtype, p
     assert update(policy, rows, optimizer, cfg, step=3)["grad_norm"] > 0
     assert all(torch.isfinite(p).all() for p in weights.values())
     assert not torch.equal(first, before[next(iter(weights))])
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_checkpoint_is_read_onto_the_device_of_the_policy(cfg, tuning, monkeypatch):
+    """Tensors that lay on a GPU would go back to that one, in every process and on a laptop."""
+    cfg = cfg.change(tuning=tuning, beta=0.05, reference_every=1, steps=3)
+    train(cfg, rewards=VARIED, progress=False)
+    real, seen = torch.load, {}
+
+    def load(path, **how):
+        seen[path.name] = how.get("map_location")
+        return real(path, **how)
+
+    monkeypatch.setattr(torch, "load", load)
+    train(cfg.change(steps=4), rewards=VARIED, progress=False)
+    assert seen == dict.fromkeys(("optimizer.pt", "reference.pt"), torch.device("cpu"))
+
+
+def test_files_larger_than_a_block_are_hashed_in_blocks(tmp_path, monkeypatch):
+    """As sha256 of the whole: checkpoints of before are still read."""
+    monkeypatch.setattr(checkpoint, "BLOCK", 1000)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: 1 / 0)
+    files = {
+        name: name.encode() * n for name, n in {"a": 0, "b": 999, "c": 1000, "d": 3001}.items()
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    expected = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    assert checkpoint._digests(tmp_path, [*files, "missing"]) == expected
+
+
+def test_one_process_finds_the_checkpoint_and_all_take_it(cfg, monkeypatch):
+    """What the others see on a shared disk a moment later does not count."""
+    train(cfg, rewards=VARIED, progress=False)
+    found, looked = checkpoint.find_checkpoint(cfg.run_dir), []
+    assert found == (Path(cfg.run_dir) / "checkpoint-000006", [])
+    monkeypatch.setattr(checkpoint, "damage", looked.append)
+    monkeypatch.setattr(checkpoint.dist, "leads", lambda: False)
+    monkeypatch.setattr(checkpoint.dist, "led", lambda mine: found)
+    assert checkpoint.find_checkpoint(cfg.run_dir) == found and looked == []
+    broken = (None, ["the newest is skipped"])
+    monkeypatch.setattr(checkpoint.dist, "led", lambda mine: broken)
+    with pytest.raises(UserError, match="the newest is skipped"):  # in every process
+        checkpoint.find_checkpoint(cfg.run_dir)
