@@ -16,7 +16,7 @@ from ..config import RunConfig
 from ..policy.adapters import Reference, merged
 from ..policy.load import Policy, load_policy, save_policy
 from ..policy.shard import FullCopy, is_sharded, shard
-from ..records import Group, StepLog
+from ..records import Group, StepLog, UserError
 from ..rewards import Reward
 from ..runlog import (
     append_jsonl,
@@ -202,6 +202,12 @@ def _load_weights(cfg: RunConfig, folder: Path | None = None) -> Policy:
         return load_policy(cfg.model, adapter=folder, **how)
     there = cfg.model if folder is None or in_slices(folder) else str(folder)
     if not dist.started():
+        if cfg.dtype == "bfloat16":
+            raise UserError(
+                'dtype="bfloat16" with tuning="full" in a process alone: weights of that format do '
+                "not feel small steps. Start it by `torchrun --nproc-per-node 1 -m r1lite`, which "
+                'keeps them in float32 and computes in bfloat16; or set dtype="float32".'
+            )
         return load_policy(there, **how)
     policy = load_policy(there, **how | {"device": "cpu", "dtype": "float32"})
     shard(policy.model, cfg.device, getattr(torch, cfg.dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,14 +33,8 @@ def token_logps(
     response_mask  (B, L-1) compute only where True; the rest is 0
     Returns (B, L-1); entry l belongs to token l + 1.
     """
-    return forward_logps(
-        model,
-        token_ids[:, 1:],
-        response_mask,
-        temperature,
-        input_ids=token_ids[:, :-1],
-        use_cache=False,
-    )
+    inputs = {"input_ids": token_ids[:, :-1], "use_cache": False}
+    return forward_logps(model, token_ids[:, 1:], response_mask, temperature, **inputs)
 
 
 def forward_logps(
@@ -53,9 +48,8 @@ def forward_logps(
 
     mask  (B, N) compute the scores of words only where True; the rest is 0
     """
-    compute = getattr(model, "compute_logps", None)  # a model in slices has to be put together
-    if compute is None:
-        return compute_logps(model, targets, mask, temperature, **inputs)
+    # a model in slices has its own, which puts it together
+    compute = getattr(model, "compute_logps", partial(compute_logps, model))
     return compute(targets, mask, temperature, **inputs)
 
 
