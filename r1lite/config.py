@@ -29,7 +29,7 @@ class RunConfig:
     problems: str = ""  # gsm8k, math, a file or folder: problems in place of generated ones
     template: str = "tiny"  # "tiny", or "r1-zero": the paper's, word for word
     device: str = "auto"  # "auto" takes a GPU if there is one
-    dtype: str = "float32"  # of the weights; adapters are always float32
+    dtype: str = "float32"  # of the weights; what is trained is kept in float32
     tuning: str = "full"  # train all weights, or an adapter: "lora", "qlora" (base in 4 bits)
     lora_rank: int = 16  # of an adapter's two matrices
     lora_alpha: float = 32.0  # an adapter counts alpha / rank times
@@ -110,7 +110,7 @@ class RunConfig:
         if self.dtype == "float16" and self.tuning == "full":
             raise UserError(
                 'dtype="float16" with tuning="full": weights of that format do not feel small '
-                'steps. Set dtype="bfloat16" or "float32", or train an adapter: tuning="lora".'
+                'steps. Set dtype="float32", or train an adapter: tuning="lora".'
             )
         if self.n_answers * self.n_problems % self.n_minibatches:
             raise UserError(

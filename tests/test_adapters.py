@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,3 +279,22 @@ def test_what_does_not_fit_is_named(lora, mini_folder, tmp_path, monkeypatch):
         make_optimizer(lora, preset("tiny", optimizer="adamw_8bit"))
     with pytest.raises(UserError, match="tuning='half'.*full, lora, qlora"):
         preset("tiny", tuning="half")
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_what_generation_needs_arrives_in_final(cfg, tuning, tmp_path):
+    """Its settings and the chat template of the folder that was trained, whatever was trained."""
+    source = tmp_path / "source"
+    shutil.copytree(cfg.model, source)
+    asked = {"top_p": 0.83, "do_sample": True, "eos_token_id": [1, 7]}
+    (source / "generation_config.json").write_text(json.dumps(asked))
+    template = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+    (source / "chat_template.jinja").write_text(template)
+    cfg = cfg.change(model=str(source), tuning=tuning, steps=3)
+    train(cfg, rewards=VARIED, progress=False)
+    final = Path(cfg.run_dir) / "final"
+    found = json.loads((final / "generation_config.json").read_text())
+    assert {name: found.get(name) for name in asked} == asked
+    messages = [{"role": "user", "content": "hi"}]
+    tokenizer = load_policy(str(final), device="cpu").tokenizer
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == "<user>hi"

@@ -12,13 +12,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_batching import RecordingOptimizer
+from test_numerics import large_folder  # noqa: F401
 
 from r1lite import dist
 from r1lite.config import preset
 from r1lite.learn import train
-from r1lite.learn.batching import balanced_shares
+from r1lite.learn.batching import Row, balanced_shares
+from r1lite.learn.grpo import load_for
+from r1lite.learn.update import make_optimizer, update
 from r1lite.policy import load_policy
-from r1lite.policy.shard import is_sharded
+from r1lite.policy.shard import is_sharded, whole
+from r1lite.records import UserError
+
+TESTS = Path(__file__).resolve().parent
+REPO = TESTS.parent
 
 SETTINGS = {
     "device": "cpu",
@@ -137,6 +145,102 @@ def test_an_adapter_is_trained_by_two_as_by_one(tmp_path):
     train(preset("tiny", **SETTINGS | how, run_dir=str(one)), progress=False)
     launch(2, other, **how)
     same_run(one, other)
+
+
+UPDATES = """
+import json, sys
+sys.path[:0] = {paths}
+import torch
+from r1lite import dist
+from test_many import updates
+with dist.many("cpu"):
+    found = updates(json.loads(sys.argv[1]))
+    if dist.leads():
+        torch.save(found, sys.argv[2])
+"""
+
+
+def updates(cases: dict[str, dict]) -> dict[str, tuple[dict[str, torch.Tensor], float]]:
+    """For each case the whole gradient by parameter, and the share of weights with a gradient
+    that a step of AdamW moves."""
+    rows = [
+        Row([5 + i % 3, 9, 12], [20 + i, 33, *range(40, 41 + 5 * i)], [-4.0] * (3 + 5 * i), a)
+        for i, a in enumerate((1.0, -0.5, 0.25, -1.0, 0.5, -0.25, 0.125))
+    ]
+    found = {}
+    for name, case in cases.items():
+        cfg = preset("tiny", **SETTINGS | case, max_grad_norm=1e9, micro_batch_tokens=60)
+        torch.manual_seed(0)
+        policy = load_for(cfg)
+        recorder = RecordingOptimizer(policy.model)
+        update(policy, rows, recorder, cfg, 1)
+        names, weights = zip(*policy.model.named_parameters())
+        before = [whole(p).detach().clone() for p in weights]
+        for p, grad in zip(weights, recorder.gradient):
+            p.grad = grad if p.requires_grad else None
+        make_optimizer(policy, cfg).step()
+        grads = [whole(grad) for grad in recorder.gradient]
+        pulled = torch.cat([grad.flatten() != 0 for grad in grads])
+        moved = torch.cat([(whole(p) != old).flatten() for p, old in zip(weights, before)])
+        found[name] = dict(zip(names, grads)), (moved & pulled).sum().item() / pulled.sum().item()
+    return found
+
+
+def test_gradients_of_two_processes_are_those_of_one(large_folder, mini_folder, tmp_path):  # noqa: F811
+    """Each parameter's, to 1e-5; in bfloat16 to 2 %, as every micro-batch rounds and two processes
+    cut others (measured: 1.5e-6 and 0.5 %). All weights move by steps of 1e-6: what is trained is
+    kept in float32."""
+    cases = {
+        "plain": {"model": mini_folder},
+        "activations again": {"model": mini_folder, "gradient_checkpointing": True},
+        "32 bits, many words": {"model": large_folder, "gradient_checkpointing": True},
+        "16 bits": {"model": mini_folder, "dtype": "bfloat16"},
+        "16 bits, many words": {"model": large_folder, "dtype": "bfloat16"},
+        "adapter": {"model": large_folder, "tuning": "lora", "lora_rank": 4},
+    }
+    cases = {name: case | {"learning_rate": 1e-6} for name, case in cases.items()}
+    alone = updates({name: case | {"dtype": "float32"} for name, case in cases.items()})
+    found = {}
+    for n in (1, 2):
+        script = tmp_path / f"updates_{n}.py"
+        script.write_text(UPDATES.format(paths=[str(REPO), str(TESTS)]))
+        how = ["torch.distributed.run", "--standalone", f"--nproc-per-node={n}", str(script)]
+        done = subprocess.run(
+            [sys.executable, "-m", *how, json.dumps(cases), str(tmp_path / "x")],
+            capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[n] = torch.load(tmp_path / "x", weights_only=True)
+    for name, (expected, _) in alone.items():
+        largest = max(grad.norm().item() for grad in expected.values())
+        assert largest > 1e-3
+
+        def off(grads, others, floor=0.01 * largest):
+            """The largest difference of a parameter, as a share of it."""
+            assert grads.keys() == others.keys()
+            gaps = [
+                (grads[key] - x).norm().item() / max(x.norm().item(), floor)
+                for key, x in others.items()
+            ]
+            return max(gaps)
+
+        (one, moved), (two, moved_too) = found[1][name], found[2][name]
+        assert min(moved, moved_too) > 0.9, name
+        if "16" in name:
+            assert off(one, expected) < 0.15 and off(two, expected) < 0.15, name
+            assert off(two, one) < 0.02, name
+        else:
+            assert off(one, expected) < 1e-5 and off(two, expected) < 1e-5, name
+
+
+def test_bfloat16_weights_are_not_trained_by_a_process_alone(mini_folder, tmp_path):
+    """At a learning rate of 1e-6 nearly all of them would stay what they are."""
+    cfg = preset("tiny", model=mini_folder, dtype="bfloat16", run_dir=str(tmp_path))
+    with pytest.raises(UserError, match='"bfloat16" with tuning="full".*torchrun --nproc-per-node'):
+        train(cfg)
+    how = {"dtype": "bfloat16", "steps": 2, "n_problems": 3, "model": mini_folder}
+    launch(1, tmp_path / "one", **how)
+    assert load_file(tmp_path / "one" / "final" / "model.safetensors")
 
 
 def begun(run_dir: Path) -> tuple[subprocess.Popen, list[int]]:

@@ -204,6 +204,38 @@ def test_what_is_not_finite_stops_a_run(field, value):
         Health().observe(step_log(4, **{field: value}))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rounding_in_16_bits_is_no_alarm_and_other_weights_are(dtype):
+    """One unlikely token among thousands is off by nats in every healthy run; TRL's stale weights
+    (its issue 5312) moved the mean from 0.015 to 0.2."""
+    health = Health(dtype)
+    said = [health.observe(step_log(i, sampler_gap=2.5), 0.015) for i in range(1, 9)]
+    assert not any(said)
+    said = [health.observe(step_log(i, sampler_gap=2.5), 0.2) for i in range(1, 4)]
+    assert len(said[-1]) == 1 and "other weights" in said[-1][0] and "0.200 nats" in said[-1][0]
+
+
+def test_float16_passes_over_single_steps_and_stops_at_many():
+    health, too_large = Health("float16"), {"grad_norm": math.inf}
+    assert "step 1 was not made" in health.observe(step_log(1, **too_large))[0]
+    assert health.observe(step_log(2)) == []
+    health.replay([vars(step_log(3, **too_large)) | {"mean_gap": 0.0}])
+    assert "overflowed" in health.observe(step_log(4, **too_large))[0]
+    with pytest.raises(RunStopped, match="inf"):
+        health.observe(step_log(5, **too_large))
+    with pytest.raises(RunStopped, match="loss nan"):
+        Health("float16").observe(step_log(1, **too_large, loss=math.nan))
+    with pytest.raises(RunStopped, match="inf"):
+        Health("bfloat16").observe(step_log(1, **too_large))
+
+
+def test_the_mean_gap_is_in_the_log(cfg):
+    run(cfg.change(n_minibatches=2, learning_rate=1e-2))
+    rows = runlog.read_jsonl(Path(cfg.run_dir) / "metrics.jsonl")
+    assert all(0 < row["mean_gap"] < row["sampler_gap"] < 1e-3 for row in rows)
+    assert [row["mean_gap"] for row in rows[::2]] == [row["mean_gap"] for row in rows[1::2]]
+
+
 def test_a_real_run_warns_in_its_log_when_every_answer_is_cut_off(cfg, capfd):
     train(cfg.change(max_new_tokens=1, steps=3, n_problems=2, n_answers=2), progress=False)
     rows = (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

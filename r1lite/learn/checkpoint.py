@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -23,13 +24,23 @@ from ..runlog import atomic_path, read_json, write_json
 from .slices import cut_whole, load_slices, save_slices
 
 KEEP = 2
-
-
+BLOCK = 2**24  # bytes of a file read at once: those of large models are larger than the main memory
 SLICES = "slices"  # the folder of a checkpoint with weights cut over processes
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _digests(folder: Path, names: list[str]) -> dict[str, str]:
+    """Of each file that is there; several at a time, as hashing holds up nobody."""
+    there = [name for name in names if (folder / name).is_file()]
+    with ThreadPoolExecutor() as threads:
+        return dict(zip(there, threads.map(lambda name: _digest(folder / name), there)))
 
 
 def save_checkpoint(
@@ -57,11 +68,9 @@ def save_checkpoint(
                 torch.save(reference.state_dict(), temporary / "reference.pt")
         dist.wait()
         if dist.leads():
-            every = [p for p in sorted(temporary.rglob("*")) if p.is_file()]
-            files = {p.relative_to(temporary).as_posix(): _digest(p) for p in every}
-            write_json(
-                temporary / "state.json", {"step": step, "config": cfg.as_dict(), "files": files}
-            )
+            every = [p.relative_to(temporary).as_posix() for p in sorted(temporary.rglob("*"))]
+            state = {"config": cfg.as_dict(), "files": _digests(temporary, every)}
+            write_json(temporary / "state.json", {"step": step} | state)
     if dist.leads():
         for old in sorted(Path(run_dir).glob("checkpoint-*"))[:-KEEP]:
             shutil.rmtree(old)
@@ -76,33 +85,34 @@ def damage(folder: Path) -> str:
         files = read_json(folder / "state.json")["files"]
     except (ValueError, KeyError):
         return "state.json is damaged"
+    found = _digests(folder, list(files))
     for name, digest in files.items():
-        if not (folder / name).exists():
-            return f"{name} is missing"
-        if _digest(folder / name) != digest:
-            return f"{name} is truncated or altered"
+        if found.get(name) != digest:
+            return f"{name} is {'truncated or altered' if name in found else 'missing'}"
     return ""
 
 
 def find_checkpoint(run_dir: Path | str) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint of a run (None if it has none) and a line for each broken one.
 
+    Of many processes one looks, as they have to agree.
     Raises UserError if there are checkpoints and none of them is whole.
     """
-    warnings = []
-    found = sorted(Path(run_dir).glob("checkpoint-*"), reverse=True)
-    for folder in found:
+    newest, warnings = None, []
+    for folder in sorted(Path(run_dir).glob("checkpoint-*"), reverse=True) if dist.leads() else ():
         fault = damage(folder)
         if not fault:
-            return folder, warnings
+            newest = folder
+            break
         warnings.append(f"{folder} is skipped: {fault}; an older checkpoint is used.")
-    if found:
+    newest, warnings = dist.led((newest, warnings))
+    if warnings and newest is None:
         raise UserError(
             f"no checkpoint in {run_dir} is whole ({'; '.join(warnings)}): a checkpoint needs all "
             "the files that its state.json lists. Restore one from a copy, or delete the folder "
             "to begin again."
         )
-    return None, warnings
+    return newest, warnings
 
 
 def check_same_run(folder: Path, cfg: RunConfig) -> int:
@@ -135,9 +145,11 @@ def load_checkpoint(
     if in_slices(folder):
         load_slices(folder / SLICES, policy.model, optimizer, reference)
         return
-    state, kept = torch.load(folder / "optimizer.pt", weights_only=True), None
-    if reference is not None:
-        kept = torch.load(folder / "reference.pt", weights_only=True)
+    # wherever they were saved from; what is about to be cut need not fit one GPU
+    where = "cpu" if is_sharded(policy.model) else policy.device
+    how = {"map_location": where, "weights_only": True}
+    state = torch.load(folder / "optimizer.pt", **how)
+    kept = None if reference is None else torch.load(folder / "reference.pt", **how)
     if is_sharded(policy.model):
         cut_whole(policy.model, optimizer, state, reference, kept)
         return

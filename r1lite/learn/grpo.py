@@ -16,7 +16,7 @@ from ..config import RunConfig
 from ..policy.adapters import Reference, merged
 from ..policy.load import Policy, load_policy, save_policy
 from ..policy.shard import FullCopy, is_sharded, shard
-from ..records import Group, StepLog
+from ..records import Group, StepLog, UserError
 from ..rewards import Reward
 from ..runlog import (
     append_jsonl,
@@ -45,6 +45,7 @@ from .update import make_optimizer, minibatches, update
 LOADED = (
     "device", "dtype", "tuning", "lora_rank", "lora_alpha", "seed", "gradient_checkpointing",
 )  # fmt: skip
+ASIDE = ("tokens_trained", "tokens_computed", "mean_gap")  # of metrics.jsonl, not of a StepLog
 
 
 @dataclass(frozen=True)
@@ -123,20 +124,21 @@ def _train(
                 clock.lap("sync")
             groups, every = gather(policy, now, step + 1, pool, rewards, clock)
             figures, parts = rollout_figures(every), part_figures(every)
-            gap = None
+            gaps = None
             for rows in minibatches(groups, now, step + 1, policy, reference):
                 step += 1
                 clock.lap("other")
                 done = update(policy, rows, optimizer, now, step, reference)
                 clock.lap("train")
-                tokens = {k: done.pop(k) for k in ("tokens_trained", "tokens_computed")}
-                gap = done["sampler_gap"] if gap is None else gap
-                log = StepLog(step=step, **figures, **done | {"sampler_gap": gap})
+                aside = {k: done.pop(k) for k in ASIDE}
+                gaps = gaps or (done["sampler_gap"], aside["mean_gap"])
+                done["sampler_gap"], aside["mean_gap"] = gaps
+                log = StepLog(step=step, **figures, **done)
                 if reference is not None and step % cfg.reference_every == 0:
                     reference.become(policy.model)
-                complaints = health.observe(log)
+                complaints = health.observe(log, aside["mean_gap"])
                 clock.lap("other")
-                row = asdict(log) | parts | tokens | {"seconds": clock.read()}
+                row = asdict(log) | parts | aside | {"seconds": clock.read()}
                 logs.append(log)
                 if on_step:
                     on_step(log)
@@ -201,6 +203,12 @@ def _load_weights(cfg: RunConfig, folder: Path | None = None) -> Policy:
         return load_policy(cfg.model, adapter=folder, **how)
     there = cfg.model if folder is None or in_slices(folder) else str(folder)
     if not dist.started():
+        if cfg.dtype == "bfloat16":
+            raise UserError(
+                'dtype="bfloat16" with tuning="full" in a process alone: weights of that format do '
+                "not feel small steps. Start it by `torchrun --nproc-per-node 1 -m r1lite`, which "
+                'keeps them in float32 and computes in bfloat16; or set dtype="float32".'
+            )
         return load_policy(there, **how)
     policy = load_policy(there, **how | {"device": "cpu", "dtype": "float32"})
     shard(policy.model, cfg.device, getattr(torch, cfg.dtype))

@@ -12,12 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.checkpoint import state_dict as cut
 
 from ..policy.adapters import Reference, trainable
 
@@ -26,7 +21,8 @@ def _state(
     model: Any, optimizer: torch.optim.Optimizer, reference: Reference | None
 ) -> dict[str, Any]:
     """The state as this process holds it; tensors are those of the model, not copies."""
-    state = {"model": model.state_dict(), "optimizer": get_optimizer_state_dict(model, optimizer)}
+    moments = cut.get_optimizer_state_dict(model, optimizer)
+    state = {"model": model.state_dict(), "optimizer": moments}
     return state | ({"reference": reference.state_dict()} if reference is not None else {})
 
 
@@ -45,7 +41,7 @@ def load_slices(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one process: "assuming the intent is to load in one"
         dcp.load(state, checkpoint_id=folder)
-    set_optimizer_state_dict(model, optimizer, state["optimizer"])
+    cut.set_optimizer_state_dict(model, optimizer, state["optimizer"])
 
 
 def cut_whole(
@@ -61,7 +57,7 @@ def cut_whole(
         "state": {names[i]: value for i, value in state["state"].items()},
         "param_groups": [group | {"params": names} for group in state["param_groups"]],
     }
-    how = StateDictOptions(full_state_dict=True)
-    set_optimizer_state_dict(model, optimizer, named, options=how)
+    how = cut.StateDictOptions(full_state_dict=True)
+    cut.set_optimizer_state_dict(model, optimizer, named, options=how)
     if reference is not None:
-        set_model_state_dict(reference.copy, kept, options=how)
+        cut.set_model_state_dict(reference.copy, kept, options=how)

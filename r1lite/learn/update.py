@@ -142,17 +142,10 @@ class AnswerLogps:
         lengths = [len(row.answer_ids) if self.shared else len(row) for row in rows]
         self.n_real += sum(lengths)
         self.n_computed += len(rows) * max(lengths)
+        how = {"response_mask": batch.response_mask, "temperature": self.temperature}
         if self.shared is None:
-            mask = batch.response_mask
-            return token_logps(
-                self.model, batch.token_ids, temperature=self.temperature, response_mask=mask
-            )
-        return self.shared.token_logps(
-            [tuple(row.prompt_ids) for row in rows],
-            batch.token_ids,
-            batch.response_mask,
-            temperature=self.temperature,
-        )
+            return token_logps(self.model, batch.token_ids, **how)
+        return self.shared.token_logps([tuple(r.prompt_ids) for r in rows], batch.token_ids, **how)
 
     def backward(self) -> None:
         """The last part of the gradient, after the backward of every micro-batch."""
@@ -169,8 +162,7 @@ def micro_batches(
     micro-batches repeats a row, with 0.0 in place of 1.0.
     """
     lengths = [len(row) for row in rows]
-    mine = balanced_shares(lengths, dist.size())[dist.rank()] if dist.size() > 1 else None
-    mine = list(range(len(rows))) if mine is None else sorted(mine)
+    mine = sorted(balanced_shares(lengths, dist.size())[dist.rank()])
     chunks = token_budget_chunks([lengths[i] for i in mine], cfg.micro_batch_tokens)
     parts = [([mine[i] for i in chunk], 1.0) for chunk in chunks]
     if is_sharded(policy.model):
@@ -208,7 +200,7 @@ def _backward(
             reference_answers, _ = micro_batches(policy, model, taught, cfg)
     # slices of gradients are averaged over the processes, and the loss is a sum over them
     scale = dist.size() if is_sharded(policy.model) else enlarged(cfg, n_rows * mean_length)
-    totals, gap = {"loss": 0.0, "kl": 0.0, "n_clipped": 0.0}, 0.0
+    totals, gap = {"loss": 0.0, "kl": 0.0, "n_clipped": 0.0, "off": 0.0}, 0.0
     for chunk, counts in parts:
         part = [taught[i] for i in chunk]
         batch = to_batch(part, policy.pad_id).to(policy.device)
@@ -240,11 +232,12 @@ def _backward(
         )
         loss = counts * terms.per_answer.sum() / n_rows
         (loss * scale).backward()
-        off = ((logp_new.detach() - batch.logp_old) * batch.response_mask).abs().max().item()
+        off = ((logp_new.detach() - batch.logp_old) * batch.response_mask).abs()
         totals["loss"] += loss.item()
         totals["kl"] += counts * terms.kl.sum().item() / n_rows
         totals["n_clipped"] += counts * terms.n_clipped.item()
-        gap = max(gap, counts * off)
+        totals["off"] += counts * off.sum().item()
+        gap = max(gap, counts * off.max().item())
     answers.backward()
     for weight in trainable(policy.model).values() if cfg.dtype == "float16" else ():
         if weight.grad is not None:
@@ -260,13 +253,15 @@ def update(
     cfg: RunConfig,
     step: int,
     reference: Reference | torch.nn.Module | None = None,
-) -> dict[str, float | int]:
+) -> dict[str, float]:
     """One policy update on a mini-batch of answers.
 
-    Returns its part of the StepLog, and tokens_trained and tokens_computed: tokens that went
-    through its forward passes, without and with padding.
+    Returns its part of the StepLog; tokens_trained and tokens_computed: tokens that went through
+    its forward passes, without and with padding; mean_gap: what sampler_gap is the largest of (nats
+    per answer token that has an advantage), on average.
 
     Answers without an advantage are dropped where no leash is in the loss: their gradient is 0.
+    Where the gradient is not finite no step is made; its norm in the log says so.
     """
     if not in_loss(cfg):
         reference = None  # there is none, or its part is in the advantages
@@ -280,17 +275,12 @@ def update(
         if not is_sharded(policy.model):
             dist.add_gradients(parameters)
         grad_norm = whole(torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)).item()
-        for group in optimizer.param_groups:
-            group["lr"] = cfg.learning_rate * min(1.0, step / max(cfg.warmup_steps, 1))
-        optimizer.step()
+        if math.isfinite(grad_norm):  # else the weights, and Adam's moments, would never recover
+            for group in optimizer.param_groups:
+                group["lr"] = cfg.learning_rate * min(1.0, step / max(cfg.warmup_steps, 1))
+            optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    n_tokens = max(sum(len(row.answer_ids) for row in rows), 1)
-    return {
-        "loss": totals["loss"],
-        "grad_norm": grad_norm,
-        "kl": totals["kl"],
-        "clip_fraction": totals["n_clipped"] / n_tokens,
-        "sampler_gap": totals["sampler_gap"],
-        "tokens_trained": totals["tokens_trained"],
-        "tokens_computed": totals["tokens_computed"],
-    }
+    n_tokens, n_taught = (max(sum(len(r.answer_ids) for r in part), 1) for part in (rows, taught))
+    totals["clip_fraction"] = totals.pop("n_clipped") / n_tokens
+    totals["mean_gap"] = totals.pop("off") / n_taught
+    return totals | {"grad_norm": grad_norm}

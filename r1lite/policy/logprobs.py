@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from .savings import saves
 
 # From here on the scores of all words are never held at once. Below, one matrix is faster.
 LARGE_VOCABULARY = 8192
-# PyTorch's own choice makes parts smaller as the vocabulary grows, each of which goes through all
-# of the matrix: a quadratic. Parts of one size make it proportional.
+# Parts of so many scores, rows x vocabulary, keep time proportional to the vocabulary. A GPU reads
+# the head's matrix once per part: parts of few rows would have it wait for memory.
 SCORES_AT_ONCE = 2**23
+SCORES_AT_ONCE_GPU = 2**27
 
 
 def token_logps(
@@ -31,14 +33,8 @@ def token_logps(
     response_mask  (B, L-1) compute only where True; the rest is 0
     Returns (B, L-1); entry l belongs to token l + 1.
     """
-    return forward_logps(
-        model,
-        token_ids[:, 1:],
-        response_mask,
-        temperature,
-        input_ids=token_ids[:, :-1],
-        use_cache=False,
-    )
+    inputs = {"input_ids": token_ids[:, :-1], "use_cache": False}
+    return forward_logps(model, token_ids[:, 1:], response_mask, temperature, **inputs)
 
 
 def forward_logps(
@@ -52,9 +48,8 @@ def forward_logps(
 
     mask  (B, N) compute the scores of words only where True; the rest is 0
     """
-    compute = getattr(model, "compute_logps", None)  # a model in slices has to be put together
-    if compute is None:
-        return compute_logps(model, targets, mask, temperature, **inputs)
+    # a model in slices has its own, which puts it together
+    compute = getattr(model, "compute_logps", partial(compute_logps, model))
     return compute(targets, mask, temperature, **inputs)
 
 
@@ -89,25 +84,59 @@ def answer_logps(
     hidden = hidden.flatten(0, 1).index_select(0, wanted)
     targets = targets.flatten().index_select(0, wanted)
     if len(weight) >= LARGE_VOCABULARY:
-        found = -torch.nn.functional.linear_cross_entropy(
-            hidden / temperature,
-            weight,
-            targets,
-            reduction="none",
-            options=torch.nn.LinearCrossEntropyOptions(
-                batch_chunk_size=max(SCORES_AT_ONCE // len(weight), 1), chunking_method=None
-            ),
-        )
+        found = _LogpsInParts.apply(hidden, weight, targets, temperature)
     else:
         scores = torch.nn.functional.linear(hidden, weight)
         found = cross_entropy_logps(scores, targets, temperature)
     return found.new_zeros(mask.shape).masked_scatter(mask, found)
 
 
+class _LogpsInParts(torch.autograd.Function):
+    """cross_entropy_logps (N,) of hidden (N, width) times weight (V, width), some rows at a time.
+
+    The backward computes each part's scores again: none are kept. d logp / d score is 1 where the
+    word was written, minus the word's probability, over the temperature.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden, weight, targets, temperature: float) -> torch.Tensor:
+        ctx.save_for_backward(hidden, weight, targets)
+        ctx.temperature = temperature
+        found = [
+            cross_entropy_logps(hidden[rows] @ weight.T, targets[rows], temperature)
+            for rows in _parts(hidden, weight)
+        ]
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor):
+        hidden, weight, targets = ctx.saved_tensors
+        to_hidden = torch.empty_like(hidden)
+        to_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        for rows in _parts(hidden, weight):
+            scores = (hidden[rows] @ weight.T).to(grad.dtype).div_(ctx.temperature)
+            slope = torch.softmax(scores, -1, out=scores)
+            slope.scatter_add_(1, targets[rows, None], -torch.ones_like(slope[:, :1]))
+            slope = slope.mul_(grad[rows, None] / -ctx.temperature).to(hidden.dtype)
+            to_hidden[rows] = slope @ weight
+            if to_weight is not None:
+                to_weight.addmm_(slope.T, hidden[rows])
+        return to_hidden, to_weight, None, None
+
+
+def _parts(hidden: torch.Tensor, weight: torch.Tensor) -> list[slice]:
+    n = max((SCORES_AT_ONCE_GPU if hidden.is_cuda else SCORES_AT_ONCE) // len(weight), 1)
+    return [slice(i, i + n) for i in range(0, max(len(hidden), 1), n)]
+
+
 def cross_entropy_logps(
     scores: torch.Tensor, targets: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Log-probabilities (N,) of targets (N,) under softmax(scores / temperature), scores (N, V)."""
+    """Log-probabilities (N,) of targets (N,) under softmax(scores / temperature), scores (N, V).
+
+    float32 whatever the scores are in (float64 stays): near -3 nats bfloat16 knows only every
+    sixty-fourth of a nat, which ratios and importance weights would take for a change of policy.
+    """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if temperature != 1.0:
         scores = scores / temperature
@@ -125,9 +154,7 @@ def plain_head(model: Any) -> tuple[Any, torch.Tensor] | tuple[None, None]:
     """
     body, head = model.get_decoder(), model.get_output_embeddings()
     if model not in _HEADS:
-        _HEADS[model] = hasattr(torch.nn.functional, "linear_cross_entropy") and _is_plain(
-            model, body, head
-        )
+        _HEADS[model] = _is_plain(model, body, head)
     return (body, head.weight) if _HEADS[model] else (None, None)
 
 

@@ -27,26 +27,22 @@ def shard(model: Any, device: str, dtype: torch.dtype) -> None:
     device  where the slices go ("auto", "cuda", "cpu"); the model may lie in the main memory
     dtype   of computing
     """
+    from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import (
-        MixedPrecisionPolicy,
-        fully_shard,
-        register_fsdp_forward_method,
-    )
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     plain_head(model)  # tried while the model can still be called without the others
     how = {
         "mesh": init_device_mesh(device, (dist.size(),)),
-        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
+        "mp_policy": fsdp.MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
     }
     for layer in model.get_decoder().layers:
-        fully_shard(layer, **how)
-    fully_shard(model, **how)
+        fsdp.fully_shard(layer, **how)
+    fsdp.fully_shard(model, **how)
     # the head's matrix is used beside the model's own forward: gather around the whole computation
     model.compute_logps = MethodType(compute_logps, model)
-    register_fsdp_forward_method(model, "compute_logps")
+    fsdp.register_fsdp_forward_method(model, "compute_logps")
 
 
 def is_sharded(model: Any) -> bool:

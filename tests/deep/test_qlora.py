@@ -122,8 +122,9 @@ def test_moments_in_eight_bits_learn_like_those_in_thirty_two(name, mini_folder,
     assert moved[name].norm().item() == pytest.approx(moved["adamw"].norm().item(), rel=0.05)
 
 
-def test_an_eight_bit_run_goes_through_the_loop(cfg, tmp_path):
-    cfg = cfg.change(optimizer="adamw_8bit", steps=4, checkpoint_every=2)
+@pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_8bit"])
+def test_an_eight_bit_run_goes_through_the_loop(name, cfg, tmp_path):
+    cfg = cfg.change(optimizer=name, steps=4, checkpoint_every=2)
     whole = train(cfg, rewards=VARIED, progress=False)
     halves = cfg.change(run_dir=str(tmp_path / "halves"))
     train(halves.change(steps=2), rewards=VARIED, progress=False)
