@@ -32,7 +32,7 @@ class RunConfig:
     # what is trained, on what
     model: str = "data/tiny-base"  # a model folder, or a name on the Hugging Face hub
     family: str = "countdown"  # countdown, programs, science, logic or chat
-    problems: str = ""  # gsm8k, math, a file or folder: problems in place of generated ones
+    problems: str = ""  # gsm8k, math, countdown, a file or folder, in place of generated ones
     template: str = "tiny"  # "tiny", or "r1-zero": the paper's, word for word
     device: str = "auto"  # "auto" takes a GPU if there is one
     dtype: str = "float32"  # of the weights; adapters are always float32
