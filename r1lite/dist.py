@@ -125,10 +125,7 @@ def any_of(flag: bool) -> bool:
 
 
 def _reduced(numbers: dict[str, float], how: Callable[..., Any]) -> dict[str, float]:
-    if size() == 1:
-        return numbers
-    rows: list[dict[str, float]] = [{} for _ in range(size())]
-    torch_dist.all_gather_object(rows, numbers)
+    rows = merged({rank(): numbers}).values()
     return {name: how(row[name] for row in rows) for name in numbers}
 
 

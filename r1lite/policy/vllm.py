@@ -14,6 +14,7 @@ import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -27,13 +28,11 @@ from .logprobs import token_logps
 from .sample import random_key
 from .shard import versions
 
-PROBES, PROBE_TOKENS = 4, 16  # prompts of the proof; tokens of each of four answers
-# Of a prompt: several blocks of an engine's cache (16 tokens on a GPU, 128 on a CPU), which holds
-# whole blocks alone: a shorter prompt would never meet keys and values of old weights.
-PROBE_PROMPT = 385
+# Tokens of a prompt of the proof, and of an answer. A prompt fills several blocks of a cache
+# (16 tokens on a GPU, 128 on a CPU), which holds whole blocks alone: a shorter one would never meet
+# keys and values of old weights.
+PROBE_PROMPT, PROBE_TOKENS = 385, 16
 ARRIVED = 0.2  # share of the disagreement that may be left after a push: what rounding explains
-# A server would take what the model's folder says in their place
-NEUTRAL = {"min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0, "frequency_penalty": 0}
 BUCKET = 2**30  # bytes of weights that travel in one message
 
 
@@ -47,6 +46,7 @@ class Vllm:
         try:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # weights stay in reach
             os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
             from vllm import LLM
         except ImportError as error:
             raise UserError(
@@ -64,25 +64,17 @@ class Vllm:
         if adapter:
             memory_folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
             self._folder = tempfile.TemporaryDirectory(dir=memory_folder)
-            ranks = (8, 16, 32, 64, 128, 256, 512)
-            more |= {
-                "enable_lora": True,
-                "max_loras": 1,
-                "max_lora_rank": next((r for r in ranks if r >= cfg.lora_rank), cfg.lora_rank),
-            }
-        if cuda:
-            more |= {"gpu_memory_utilization": cfg.engine_memory, "enable_sleep_mode": True}
-        else:  # a compiled graph holds packed copies of the weights, which no push would reach
-            more |= {"enforce_eager": True}
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+            rank = max(8, 1 << (cfg.lora_rank - 1).bit_length())  # vLLM knows powers of two
+            more |= {"enable_lora": True, "max_lora_rank": rank}
         self.llm = LLM(
             find_model(cfg.model),
             dtype=cfg.dtype,
-            seed=0,
             skip_tokenizer_init=True,  # it gets tokens, and runs no code that a model names
             max_model_len=-1,  # the model's context, or what there is room for
             logprobs_mode="processed_logprobs",  # of softmax(logits / temperature)
-            disable_log_stats=True,
+            gpu_memory_utilization=cfg.engine_memory,
+            enable_sleep_mode=cuda,
+            enforce_eager=not cuda,  # compiled for a CPU it holds copies that no push would reach
             **more,
         )
         self.room = self.llm.llm_engine.model_config.max_model_len
@@ -143,25 +135,18 @@ class Vllm:
             self._asleep -= set(tags)
 
     def _write(self, prompts, keys, n_answers, max_new_tokens, temperature, top_p):
+        stop = self.policy.stop_id
         how = {
-            "n": n_answers,
-            "max_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": -1,
+            "n": n_answers, "max_tokens": max_new_tokens, "temperature": temperature,
+            "top_p": top_p, "stop_token_ids": [stop], "top_k": -1, "min_p": 0,
+            # for these, too, a server would take what the model's folder says
+            "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0,
             "logprobs": 0,  # of the token that was chosen
-            **NEUTRAL,
-            "stop_token_ids": [self.policy.stop_id],
             "ignore_eos": True,  # stops at our stop token, whatever the folder's settings say
-        }
+        }  # fmt: skip
         seeds = [random_key(key) % 2**31 for key in keys]
         return [
-            Rollout(
-                token_ids=tuple(ids),
-                logps=tuple(logps),
-                text=self.policy.decode(list(ids)),
-                truncated=ids[-1] != self.policy.stop_id,
-            )
+            Rollout(tuple(ids), tuple(logps), self.policy.decode(list(ids)), ids[-1] != stop)
             for ids, logps in self._generate([list(prompt) for prompt in prompts], seeds, how)
         ]
 
@@ -171,8 +156,7 @@ class Vllm:
 
         inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
         each = [SamplingParams(seed=seed, detokenize=False, **how) for seed in seeds]
-        lora = {"lora_request": self.lora} if self.lora else {}
-        for request in self.llm.generate(inputs, each, use_tqdm=False, **lora):
+        for request in self.llm.generate(inputs, each, use_tqdm=False, lora_request=self.lora):
             for answer in request.outputs:
                 rows = zip(answer.token_ids, answer.logprobs)
                 yield answer.token_ids, [row[token].logprob for token, row in rows]
@@ -183,14 +167,14 @@ class Vllm:
 
     def gap(self) -> float:
         """Mean difference (nats) between engine and trainer on tokens that the engine samples."""
-        model, device, gaps = self.policy.model, self.policy.device, []
+        model, gaps = self.policy.model, []
         n, words = min(PROBE_PROMPT, self.room - PROBE_TOKENS), range(model.config.vocab_size)
-        prompts = [random.Random(i).choices(words, k=n) for i in range(PROBES)]
-        keys = [("probe", i) for i in range(PROBES)]
+        prompts = [random.Random(i).choices(words, k=n) for i in range(4)]
+        keys = [("probe", i) for i in range(4)]
         for i, answer in enumerate(self._write(prompts, keys, 4, PROBE_TOKENS, 1.0, 1.0)):
-            tokens = torch.tensor([[*prompts[i // 4], *answer.token_ids]], device=device)
+            tokens = torch.tensor([[*prompts[i // 4], *answer.token_ids]])
             with torch.no_grad():
-                logps = token_logps(model, tokens)[0, n - 1 :].float().cpu()
+                logps = token_logps(model, tokens.to(self.policy.device))[0, n - 1 :].float().cpu()
             gaps.append((logps - torch.tensor(answer.logps)).abs().mean().item())
         return sum(gaps) / len(gaps)
 
@@ -218,20 +202,18 @@ class Vllm:
 
 
 @contextlib.contextmanager
+@torch.no_grad()
 def exaggerated(model: Any) -> Iterator[None]:
     """Inside, every trained weight is another; afterwards each is what it was, to the last bit.
 
     Enough to be seen in any model, and little enough that it goes on computing as models do: whole
     weights are off by 6 to 13 %, and what an adapter adds to a matrix is a quarter of its spread.
     """
-    change = _shaken if has_adapter(model) else _flipped
-    with torch.no_grad():
-        undo = change(model)
+    undo = _shaken(model) if has_adapter(model) else _flipped(model)
     try:
         yield
     finally:
-        with torch.no_grad():
-            undo()
+        undo()
 
 
 def _flipped(model: Any) -> Callable[[], Any]:
@@ -261,27 +243,24 @@ def _shaken(model: Any) -> Callable[[], Any]:
 @torch.no_grad()
 def named_weights(model: Any, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
     """Whole weights by name, in the engine's type; slices are put together a bucket at a time."""
-    bucket: dict[str, torch.Tensor] = {}
-    size = 0
+    cut, end = [], 0  # slices with the bucket that they go into
     for name, weight in model.state_dict().items():
-        weight = weight.to(dtype) if weight.is_floating_point() else weight
-        if not hasattr(weight, "to_local"):
-            yield name, weight
-            continue
-        if bucket and size + weight.nbytes > BUCKET:
-            yield from _together(bucket)
-            bucket, size = {}, 0
-        bucket[name], size = weight, size + weight.nbytes
-    yield from _together(bucket)
+        if hasattr(weight, "to_local"):
+            end += weight.numel() * dtype.itemsize
+            cut.append((end // BUCKET, name, weight))
+        else:
+            yield name, weight.to(dtype) if weight.is_floating_point() else weight
+    for _, bucket in groupby(cut, lambda row: row[0]):
+        yield from _together([row[1:] for row in bucket], dtype)
 
 
-def _together(bucket: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+def _together(bucket: list[tuple[str, Any]], dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
     """The whole of weights cut by rows, all in one message; every process has to ask."""
     mine = []
-    for weight in bucket.values():  # the first process has the most rows, the last may have none
+    for _, weight in bucket:  # the first process has the most rows, the last may have none
         longest = -(-len(weight) // dist.size()) * (weight.numel() // len(weight))
-        piece = weight.to_local().flatten()
+        piece = weight.to_local().to(dtype).flatten()
         mine.append(torch.nn.functional.pad(piece, (0, longest - len(piece))))
-    every = dist.stacked(torch.cat(mine)).split([len(piece) for piece in mine], 1) if mine else ()
-    for (name, weight), pieces in zip(bucket.items(), every):
+    every = dist.stacked(torch.cat(mine)).split([len(piece) for piece in mine], 1)
+    for (name, weight), pieces in zip(bucket, every):
         yield name, pieces.flatten()[: weight.numel()].view(weight.shape)

@@ -37,12 +37,11 @@ AT_ONCE = 256  # prompts under way; the server batches what it has room for
 class Server(Vllm):
     """An engine (see Policy) asked over HTTP. It is proved, and refuses, as Vllm is."""
 
+    _level = 0  # it has a GPU of its own, and never sleeps
+
     def __init__(self, policy: Policy, cfg: RunConfig):
         self.policy, self.dtype, self._versions = policy, getattr(torch, cfg.dtype), None
-        self.url, self._level = (
-            cfg.engine_url.rstrip("/"),
-            0,
-        )  # it has its own GPU, and never sleeps
+        self.url = cfg.engine_url.rstrip("/")
         self._folder = Path(cfg.run_dir).resolve() / "pushed"
         served = self._ask("/v1/models")["data"][0]
         self.name, self._base, self.room = served["id"], served["id"], served["max_model_len"]

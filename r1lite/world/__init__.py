@@ -11,23 +11,14 @@ from . import chat, countdown, logic, programs, science
 from .common import LANGUAGES, is_held_out, keyed_rng, reflection_words
 from .datasets import countdown_problem, last_boxed, maths_problem, read_rows
 
-FAMILIES = {
-    "countdown": countdown,
-    "programs": programs,
-    "science": science,
-    "logic": logic,
-    "chat": chat,
-}
+FAMILIES = dict(countdown=countdown, programs=programs, science=science, logic=logic, chat=chat)
 SPLITS = ("train", "held_out")
 # What the checker of a family reads in Problem.gold.
 GOLD_KEYS = {
-    "countdown": ("numbers", "target"),
-    "programs": ("tests", "shown"),
-    "science": ("letter",),
-    "logic": ("solution",),
-    "chat": ("must", "must_not"),
+    "countdown": ("numbers", "target"), "programs": ("tests", "shown"), "science": ("letter",),
+    "logic": ("solution",), "chat": ("must", "must_not"),
     "maths": ("answer",),  # read from data sets, never generated; r1lite.rewards.maths checks it
-}
+}  # fmt: skip
 
 
 def family_module(family: str):
@@ -101,8 +92,8 @@ def read_problems(source: Path | str, to_train: bool = True) -> list[Problem]:
             found.append(maths_problem(row, name, where))
     if not found:
         raise UserError(
-            f"{source} holds no problems{'' if to_train else ' to measure on'}: at least one row "
-            "is needed, of Countdown one whose set of numbers is on this side of the split."
+            f"{source} holds no problems: at least one row is needed, of Countdown one whose set "
+            f"of numbers is {'not ' if to_train else ''}held out, its side of the split."
         )
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from operator import index
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,10 +24,7 @@ HUB = {
     "math": ("EleutherAI/hendrycks_math", {s: f"*/{s}-*.parquet" for s in ("train", "test")}),
     "math-500": ("HuggingFaceH4/MATH-500", {"test": "test.jsonl"}),  # 500 problems of math:test
     # one file for both: which side a row is on is decided by its numbers
-    "countdown": (
-        "Jiayi-Pan/Countdown-Tasks-3to4",
-        dict.fromkeys(("train", "test"), "data/train-*.parquet"),
-    ),
+    "countdown": ("Jiayi-Pan/Countdown-Tasks-3to4", dict.fromkeys(("train", "test"), "data/*")),
 }
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(\{?)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are signs of a formula, not braces
@@ -70,15 +68,14 @@ def countdown_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
     with `where`, for anything but whole numbers from 0.
     """
     try:
-        numbers, target = [int(n) for n in row["nums"]], int(row["target"])
-        right = numbers == list(row["nums"]) and target == row["target"] and min(numbers) >= 0
+        numbers, target = [index(n) for n in row["nums"]], index(row["target"])
+        if min(numbers) < 0:
+            raise ValueError("no answer may write a sign")
     except (TypeError, ValueError):
-        right = False
-    if not right:
         raise UserError(
             f"{where} has nums {row['nums']!r} and target {row['target']!r}: in Countdown these "
             "are a list of whole numbers from 0 and a whole number. Mend it, or leave the row out."
-        )
+        ) from None
     cluster = "-".join(map(str, sorted(numbers)))
     gold = {"numbers": numbers, "target": target}
     return Problem(name, "countdown", cluster, "en", ask(target, numbers, "en"), gold)
