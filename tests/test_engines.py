@@ -291,6 +291,15 @@ def test_exaggeration_is_moderate_and_of_each_weights_own_scale(mini_folder, tun
     assert all(torch.equal(weight_of(m).float(), kept[name]) for name, m in matrices.items())
 
 
+def test_exaggeration_is_taken_back_where_a_forward_pass_puts_other_weights_in_place(mini):
+    """FSDP2 leaves whole weights where slices were, until the next backward pass."""
+    head, kept = mini.model.lm_head, mini.model.lm_head.weight.detach().clone()
+    with exaggerated(mini.model):
+        slices = head.weight
+        head.weight = torch.nn.Parameter(slices.detach().clone())
+    assert torch.equal(slices, kept)
+
+
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 @pytest.mark.parametrize("wide", [0.0, 0.01, 0.03])
 def test_a_healthy_engine_that_rounds_otherwise_is_not_refused(vllm, mini_folder, tuning, wide):

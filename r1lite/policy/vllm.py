@@ -219,11 +219,16 @@ def exaggerated(model: Any) -> Iterator[None]:
 def _flipped(model: Any) -> Callable[[], Any]:
     """Turn the third bit of each weight's mantissa over: twice, and nothing has happened. No copy
     of a weight is made, and none of it is taken back by what another weight does."""
-    for weight in trainable(model).values():
-        piece = weight.to_local() if hasattr(weight, "to_local") else weight
-        bit = -3 - round(math.log2(torch.finfo(piece.dtype).eps))
-        piece.view({2: torch.int16, 4: torch.int32}[piece.itemsize]).bitwise_xor_(1 << bit)
-    return lambda: _flipped(model)
+    weights = trainable(model).values()  # those of now: a forward pass may put whole ones there
+    pieces = [p.to_local() if hasattr(p, "to_local") else p for p in weights]
+
+    def turn_over() -> None:
+        for piece in pieces:
+            bit = -3 - round(math.log2(torch.finfo(piece.dtype).eps))
+            piece.view({2: torch.int16, 4: torch.int32}[piece.itemsize]).bitwise_xor_(1 << bit)
+
+    turn_over()
+    return turn_over
 
 
 def _shaken(model: Any) -> Callable[[], Any]:
