@@ -140,7 +140,7 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from .lab.plan import GPUS, USUAL, least_seconds, plan
+    from .lab.plan import GPUS, USUAL, expected_seconds, least_seconds, plan
 
     gpus, _, each = args.preset.removesuffix("gb").rpartition("x")
     memory = args.memory or float(each if each.isdigit() else 0)
@@ -149,16 +149,19 @@ def _plan(args: argparse.Namespace) -> None:
             f"preset {args.preset!r} names no GPU: the plan needs its memory. Set --memory to GiB."
         )
     cfg, gpus = _config(args), args.gpus or int(gpus or 1)
-    print(f"{cfg.model}, {cfg.tuning}, {cfg.n_problems} problems x {cfg.n_answers} answers")
+    work = f"{cfg.n_problems} problems x {cfg.n_answers} answers of {cfg.max_new_tokens} tokens"
+    print(f"{cfg.model}, {cfg.tuning}, {cfg.problems or cfg.family}: {work}")
     print(f"on {gpus} GPU(s) of {memory:g} GiB; each holds\n")
     print(plan(cfg, memory, args.prompt_tokens, gpus).table())
     gpu = args.gpu or USUAL.get(args.preset)
     if gpu:
         write, learn = least_seconds(cfg, gpu, args.prompt_tokens, gpus)
+        fast, slow = expected_seconds(cfg, gpu, args.prompt_tokens, gpus)
         print(
             f"a step with all answers of full length, on {gpu} ({GPUS[gpu][0]} TFLOP/s, "
             f"{GPUS[gpu][1]} GB/s by its data sheet):\nat least {write:.1f} s to write and "
-            f"{learn:.1f} s to train. That is arithmetic, not a measurement: expect a few times it"
+            f"{learn:.1f} s to train; expected {fast:.0f} to {slow:.0f} s, if it reaches usual "
+            "shares of those rates.\nThat is arithmetic and an assumption, not a measurement"
         )
 
 

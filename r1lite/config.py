@@ -26,7 +26,7 @@ class RunConfig:
     # what is trained, on what
     model: str = "data/tiny-base"  # a model folder, or a name on the Hugging Face hub
     family: str = "countdown"  # countdown, programs, science, logic or chat
-    problems: str = ""  # gsm8k, math, a file or folder: problems in place of generated ones
+    problems: str = ""  # gsm8k, math, countdown, a file or folder, in place of generated ones
     template: str = "tiny"  # "tiny", or "r1-zero": the paper's, word for word
     device: str = "auto"  # "auto" takes a GPU if there is one
     dtype: str = "float32"  # of the weights; what is trained is kept in float32
@@ -153,43 +153,26 @@ class RunConfig:
 
 
 LONGEST = 65536  # tokens of an answer
+_MANY = (1, 10**9)
 _RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("n_problems", "n_minibatches"), (1, 65536)),
-    "n_answers": (2, 1024),
-    "max_new_tokens": (1, LONGEST),
-    "overlong_buffer": (0, LONGEST),
-    "temperature": (0.01, 10),
     **dict.fromkeys(("accuracy_weight", "format_weight", "beta"), (0, 100)),
     **dict.fromkeys(("clip_epsilon", "clip_epsilon_high", "dual_clip", "importance_cap"), (0, 1e9)),
-    **dict.fromkeys(
-        ("steps", "reference_every", "checkpoint_every", "samples_every", "micro_batch_tokens"),
-        (1, 10**9),
-    ),
-    "longer_after": (0, 10**9),
-    "learning_rate": (0, 1),
-    "warmup_steps": (0, 10**6),
-    "max_grad_norm": (1e-6, 1e9),
-    "inner_epochs": (1, 1000),
-    "lora_rank": (1, 4096),
-    "lora_alpha": (0, 1e6),
-    "engine_memory": (0.01, 1),
-}
+    **dict.fromkeys(("steps", "reference_every", "checkpoint_every", "samples_every"), _MANY),
+    "micro_batch_tokens": _MANY, "n_problems": (1, 65536), "n_minibatches": (1, 65536),
+    "n_answers": (2, 1024), "max_new_tokens": (1, LONGEST), "overlong_buffer": (0, LONGEST),
+    "temperature": (0.01, 10), "longer_after": (0, 10**9), "learning_rate": (0, 1),
+    "warmup_steps": (0, 10**6), "max_grad_norm": (1e-6, 1e9), "inner_epochs": (1, 1000),
+    "lora_rank": (1, 4096), "lora_alpha": (0, 1e6), "engine_memory": (0.01, 1),
+}  # fmt: skip
 _CHOICES: dict[str, tuple[str | bool, ...]] = {
     "family": ("countdown", "programs", "science", "logic", "chat"),
-    "form": ("deepseekmath", "r1-printed", "gspo", "cispo"),
-    "length_norm": ("own", "mean", "limit"),
-    "advantage_scale": ("std", "batch", "none"),
-    "kl_estimator": ("k1", "k2", "k3"),
-    "kl_in": ("loss", "reward"),
-    "dtype": ("float32", "bfloat16", "float16"),
-    "tuning": ("full", "lora", "qlora"),
-    "rollouts": ("own", "vllm"),
+    "form": ("deepseekmath", "r1-printed", "gspo", "cispo"), "kl_in": ("loss", "reward"),
+    "length_norm": ("own", "mean", "limit"), "advantage_scale": ("std", "batch", "none"),
+    "kl_estimator": ("k1", "k2", "k3"), "dtype": ("float32", "bfloat16", "float16"),
+    "tuning": ("full", "lora", "qlora"), "rollouts": ("own", "vllm"),
     "optimizer": ("adamw", "adamw_8bit", "paged_adamw_8bit"),
-    **dict.fromkeys(
-        ("dynamic_sampling", "sample_std", "mask_truncated", "weigh_kl", "gradient_checkpointing"),
-        (True, False),
-    ),
-}
+    **{f.name: (True, False) for f in dataclasses.fields(RunConfig) if f.type == "bool"},
+}  # fmt: skip
 
 # The paper's R1-Zero settings (v2 p3 and p7). Its clip epsilon is stated for R1's first RL stage.
 _PAPER = dict(

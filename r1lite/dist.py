@@ -69,8 +69,9 @@ def _ended(number: int, frame: object) -> None:
 
 
 def started() -> bool:
-    """True inside `many` under torchrun, also of one process."""
-    return torch_dist.is_available() and torch_dist.is_initialized()
+    """True inside `many` under torchrun, also of one process; not for the group of processes that
+    an engine makes for itself in a program that nobody has launched."""
+    return launched() and torch_dist.is_initialized()
 
 
 def size() -> int:
@@ -124,10 +125,7 @@ def any_of(flag: bool) -> bool:
 
 
 def _reduced(numbers: dict[str, float], how: Callable[..., Any]) -> dict[str, float]:
-    if size() == 1:
-        return numbers
-    rows: list[dict[str, float]] = [{} for _ in range(size())]
-    torch_dist.all_gather_object(rows, numbers)
+    rows = merged({rank(): numbers}).values()
     return {name: how(row[name] for row in rows) for name in numbers}
 
 
@@ -143,6 +141,13 @@ def led(value: T) -> T:
     if size() > 1:
         torch_dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def stacked(mine: torch.Tensor) -> torch.Tensor:
+    """(processes, N): what each of them has, N numbers of any type (they travel as bytes)."""
+    every = mine.new_empty(size(), len(mine))
+    torch_dist.all_gather_into_tensor(every.flatten().view(torch.uint8), mine.view(torch.uint8))
+    return every
 
 
 def add_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:

@@ -133,17 +133,11 @@ def describe_run(**facts: Any) -> dict[str, Any]:
     import torch
     import transformers
 
-    if torch.cuda.is_available():
-        hardware = torch.cuda.get_device_name()
-    else:
-        hardware = f"{_processor()}, {torch.get_num_threads()} thread(s)"
+    hardware = f"{_processor()}, {torch.get_num_threads()} thread(s)"
+    versions = {module.__name__: module.__version__ for module in (torch, transformers)}
     return {
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        "hardware": hardware,
+        "versions": {"python": platform.python_version()} | versions,
+        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else hardware,
         "command": " ".join(["python -m r1lite", *sys.argv[1:]]),
     } | facts
 

@@ -1,5 +1,6 @@
 """The GPU bench, on a CPU: every case is measured by the code that will run there."""
 
+import contextlib
 import json
 
 import pytest
@@ -62,6 +63,44 @@ def test_mfu_by_hand(shape, small, monkeypatch):
     assert shape_of(shape).n_linear == linear
     per_token = 4 * (linear + 2000 * 32) + 12 * 2 * 32 * (prompts[0] + 8) / 2
     assert found["train_mfu"] == pytest.approx(1000 * per_token / 1e12)
+
+
+def test_on_a_gpu_torch_s_own_peaks_are_kept_beside_the_driver_s(shape, small, monkeypatch):
+    """vLLM's pool is seen by the driver alone, what torch lost between blocks by torch alone."""
+    faked = {"train_tokens_per_s": 1000.0, "mean_tokens": 8.0}
+    monkeypatch.setattr(bench_gpu, "timed_run", lambda cfg: [])
+    monkeypatch.setattr(bench_gpu, "figures", lambda rows, cfg: faked)
+    monkeypatch.setattr(bench_gpu, "best_rate", lambda *a: 1e12)
+    monkeypatch.setattr(bench_gpu, "random_model", lambda *a: contextlib.nullcontext(shape))
+    calls = []
+    for name, answer in {
+        "reset_peak_memory_stats": None, "max_memory_allocated": 3 * 2**30,
+        "max_memory_reserved": 4 * 2**30, "mem_get_info": (2**33, 2**34),
+    }.items():  # fmt: skip
+        said = lambda *a, name=name, answer=answer: (calls.append(name), answer)[1]  # noqa: E731
+        monkeypatch.setattr(torch.cuda, name, said)
+    found = bench_gpu.measure(shape, small.change(device="cuda"))
+    assert (found["allocated_gib"], found["reserved_gib"]) == (3.0, 4.0) and found["peak_gib"] > 0
+    assert calls.index("reset_peak_memory_stats") < calls.index("max_memory_allocated")
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, torch.OutOfMemoryError, KeyError])
+def test_an_error_of_any_kind_ends_one_case_alone(shape, small, tmp_path, monkeypatch, kind):
+    """vLLM raises ValueError where its cache has no room, for one."""
+
+    def breaks(model, cfg):
+        if cfg.rollouts == "vllm":
+            raise kind("no room\nfor the cache")
+        return dict.fromkeys(bench_gpu.COLUMNS, 0.5)
+
+    monkeypatch.setattr(bench_gpu, "SHAPES", {"tiny": shape})
+    monkeypatch.setattr(bench_gpu, "measure", breaks)
+    monkeypatch.setattr(bench_gpu, "in_own_process", bench_gpu.attempt)
+    said = bench_gpu.bench_gpu(small, tmp_path)
+    assert f"| tiny, lora, vllm | {kind.__name__} |" in said
+    kept = read_json(tmp_path / "tiny_lora_vllm.json")
+    assert "no room" in kept["failed"] and kept["config"]["rollouts"] == "vllm"
+    assert "figures" in read_json(tmp_path / "tiny_qlora_own.json"), "the case after it"
 
 
 def test_the_rate_is_that_of_a_product():

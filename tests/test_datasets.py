@@ -25,7 +25,7 @@ from r1lite.records import Group, Problem, Rollout, UserError
 from r1lite.rewards import accuracy_reward, is_right, is_right_leniently, score
 from r1lite.runlog import read_jsonl
 from r1lite.stages.zero import exam, held_out, held_out_source, run_zero, some
-from r1lite.world import make_problem, read_problems
+from r1lite.world import is_held_out, make_problem, read_problems
 from r1lite.world.datasets import HUB, last_boxed
 
 GSM8K = [
@@ -148,6 +148,86 @@ def test_without_pyarrow_its_name_is_said(tmp_path, monkeypatch):
     message = complaint(read_problems, tmp_path / "train.parquet")
     assert "pip install pyarrow" in message and "train.parquet" in message and ".jsonl" in message
     assert golds(jsonl(tmp_path / "train.jsonl", GSM8K)) == ["21", "1,234", "$26"]
+
+
+# Countdown: columns of Jiayi-Pan/Countdown-Tasks-3to4
+
+SETS = [
+    [44, 19, 35],
+    [63, 95, 96],
+    [95, 11, 56],
+    [19, 74, 45],
+    [49, 41, 73],
+    [59, 54, 4, 7],
+    [9, 2],
+]
+COUNTDOWN = [{"target": sum(nums), "nums": nums} for nums in SETS]
+
+
+def test_countdown_is_read_from_lines_and_parquet_with_its_numbers_split(tmp_path):
+    lines = jsonl(tmp_path / "tasks.jsonl", COUNTDOWN)
+    train_on = read_problems(lines)
+    measured = read_problems(lines, to_train=False)
+    for path in (parquet(tmp_path / "tasks.parquet", COUNTDOWN),):
+        assert read_problems(path) == train_on
+        assert read_problems(path, to_train=False) == measured
+    assert len(train_on) + len(measured) == len(SETS) and train_on and measured
+    for held, problems in ((False, train_on), (True, measured)):
+        for p in problems:
+            numbers = SETS[int(p.problem_id.split("/")[1]) - 1]
+            assert p.family == "countdown" and p.gold["numbers"] == numbers
+            assert p.cluster == "-".join(map(str, sorted(numbers)))
+            assert is_held_out("countdown", p.cluster) == held
+            assert p.question == f"make {sum(numbers)} from {' '.join(map(str, numbers))} ."
+            assert is_right(p, said(" + ".join(map(str, numbers))))
+            assert not is_right(p, said(" + ".join(map(str, numbers[1:]))))
+    json.dumps([dict(p.gold) for p in train_on])  # plain numbers, not numpy's
+
+
+def test_countdown_knows_division_and_any_number_of_numbers(tmp_path):
+    rows = [{"target": 3, "nums": [12, 4]}, {"target": 21, "nums": [1, 2, 3, 4, 5, 6]}]
+    path = jsonl(tmp_path / "tasks.jsonl", rows)
+    found = {len(p.gold["numbers"]): p for side in (True, False) for p in one_side(path, side)}
+    assert is_right(found[2], said("12 / 4")) and is_right(found[6], said("1 + 2 + 3 + 4 + 5 + 6"))
+    assert not is_right(found[2], said("12 / 4 / 1"))
+
+
+def one_side(path, to_train):
+    try:
+        return read_problems(path, to_train)
+    except UserError as error:
+        assert "side of the split" in str(error)
+        return []
+
+
+@pytest.mark.parametrize("nums", [[1.5, 2], ["1", "2"], "12", 3, [-1, 4], [], None])
+def test_a_countdown_row_that_holds_no_numbers_is_named(tmp_path, nums):
+    path = jsonl(tmp_path / "tasks.jsonl", [COUNTDOWN[0], {"target": 3, "nums": nums}])
+    message = complaint(read_problems, path)
+    assert f"{path}, row 2" in message and "whole numbers" in message and repr(nums) in message
+
+
+def test_countdown_is_fetched_once_for_both_sides(hub, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    folder, asked = hub
+    parquet(folder / "data" / "train-00000-of-00001.parquet", COUNTDOWN)
+    train_on, measured = read_problems("countdown"), read_problems("countdown:test", to_train=False)
+    assert len(train_on) + len(measured) == len(SETS)
+    assert not {p.cluster for p in train_on} & {p.cluster for p in measured}
+    assert asked[0][0] == "Jiayi-Pan/Countdown-Tasks-3to4"
+    assert {more["allow_patterns"][0] for _, more in asked} == {"data/*"}
+    assert held_out_source("countdown") == "countdown:test"
+    assert "held out" in complaint(read_problems, "countdown:test")
+    cfg = preset("tiny", problems="countdown")
+    assert {p.problem_id for p in exam(cfg, 0)} == {p.problem_id for p in measured}
+
+
+def test_a_run_trains_on_a_countdown_file(cfg, tmp_path):
+    rows = [{"target": a + b, "nums": [a, b]} for a in range(1, 9) for b in range(1, 9)]
+    path = jsonl(tmp_path / "tasks.jsonl", rows)
+    result = train(cfg.change(problems=str(path), steps=1), progress=False)
+    asked = read_jsonl(result.run_dir / "rollouts.jsonl")
+    assert {row["problem_id"].split("/")[0] for row in asked} == {"tasks"}
 
 
 BOXES = {

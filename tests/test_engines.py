@@ -12,14 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from r1lite import dist
 from r1lite.config import RunConfig
-from r1lite.learn import train
+from r1lite.learn import grpo, train
 from r1lite.policy import load_policy, sample_groups
-from r1lite.policy.adapters import has_adapter, load_adapter, trainable
+from r1lite.policy import vllm as engine_file
+from r1lite.policy.adapters import has_adapter, load_adapter, trainable, weight_of
 from r1lite.policy.engines import with_vllm
-from r1lite.policy.load import Policy
+from r1lite.policy.load import REPO, Policy
 from r1lite.policy.sample import write_answers
-from r1lite.policy.vllm import exaggerated
+from r1lite.policy.vllm import Vllm, exaggerated
+from r1lite.policy.vllm_server import START
 from r1lite.records import UserError
 from r1lite.world import make_problems
 
@@ -33,31 +36,47 @@ class Engine:
         how = {"tuning": "lora", "lora_rank": max_lora_rank} if enable_lora else {}
         self.policy = load_policy(folder, device="cpu", **how)
         self.pushes, self.resets = 0, 0
+        self.asked, self.calls, self.asleep = more, [], set()
         config = SimpleNamespace(max_model_len=self.policy.max_length)
         core = SimpleNamespace(shutdown=lambda: None)
         self.llm_engine = SimpleNamespace(
             model_config=config, engine_core=core, add_lora=self._add_lora
         )
 
+    def sleep(self, level):
+        self.calls.append(f"sleep {level}")
+        self.asleep = {"weights", "kv_cache"}
+        for weight in self.policy.model.parameters() if level == 2 else ():
+            weight.data.fill_(float("nan"))  # level 1 keeps them elsewhere
+
+    def wake_up(self, tags):
+        self.calls.append(f"wake {' '.join(tags)}")
+        assert self.asleep >= set(tags)
+        self.asleep -= set(tags)
+
     def collective_rpc(self, method, kwargs):
         assert method == "reload_weights" and kwargs["is_checkpoint_format"]
+        assert "weights" not in self.asleep
+        self.calls.append("push")
         weights = {name: weight.clone() for name, weight in kwargs["weights_iterator"]}
         self.pushes += 1
         if not self.deaf:
             self.policy.model.load_state_dict(weights)
 
     def _add_lora(self, request):
-        assert request.load_inplace
+        assert request.load_inplace and "weights" not in self.asleep
+        self.calls.append("push")
         self.pushes += 1
         if not self.deaf:
             load_adapter(self.policy.model, Path(request.path))
 
     def reset_prefix_cache(self):
+        self.calls.append("reset")
         self.resets += 1
 
     def generate(self, inputs, how, use_tqdm, lora_request=None):
-        has = bool(lora_request)
-        assert has == (self.policy.model._hf_peft_config_loaded if has else False)
+        assert bool(lora_request) == has_adapter(self.policy.model) and not self.asleep
+        self.calls.append("write")
         requests = []
         for request, params in zip(inputs, how, strict=True):
             written = write_answers(
@@ -255,6 +274,52 @@ def test_an_engine_that_takes_nothing_over_never_rolls_out(
         with_vllm(plain, cfg)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_exaggeration_is_moderate_and_of_each_weights_own_scale(mini_folder, tuning, dtype):
+    """Weights that are some times as large make attention an argmax, and there a healthy engine in
+    bfloat16 is as far from its trainer as one that took nothing over."""
+    policy = load_policy(mini_folder, device="cpu", tuning=tuning, dtype=dtype)
+    matrices = {n: m for n, m in policy.model.named_modules() if hasattr(m, "weight")}
+    matrices = {name: m for name, m in matrices.items() if "lora" not in name}
+    kept = {name: weight_of(m).clone().float() for name, m in matrices.items()}
+    with exaggerated(policy.model):
+        for name, was in kept.items():
+            off = (weight_of(matrices[name]).float() - was).norm() / was.norm()
+            adapted = tuning == "full" or hasattr(matrices[name], "lora_A")
+            assert 0.05 < off < 0.4 if adapted else off == 0, name
+    assert all(torch.equal(weight_of(m).float(), kept[name]) for name, m in matrices.items())
+
+
+def test_exaggeration_is_taken_back_where_a_forward_pass_puts_other_weights_in_place(mini):
+    """FSDP2 leaves whole weights where slices were, until the next backward pass."""
+    head, kept = mini.model.lm_head, mini.model.lm_head.weight.detach().clone()
+    with exaggerated(mini.model):
+        slices = head.weight
+        head.weight = torch.nn.Parameter(slices.detach().clone())
+    assert torch.equal(slices, kept)
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize("wide", [0.0, 0.01, 0.03])
+def test_a_healthy_engine_that_rounds_otherwise_is_not_refused(vllm, mini_folder, tuning, wide):
+    """In bfloat16 two healthy engines are hundredths of a nat apart, and a deaf one is more."""
+    plain = load_policy(mini_folder, device="cpu", tuning=tuning, dtype="bfloat16")
+    engine = with_vllm(plain, RunConfig(model=mini_folder, dtype="bfloat16"), prove=False).engine
+    real, noise = engine._generate, torch.Generator().manual_seed(0)
+
+    def rounds(*work):
+        for ids, logps in real(*work):
+            yield ids, [p + wide * torch.randn((), generator=noise).item() for p in logps]
+
+    engine._generate = rounds
+    before, after = engine.prove()
+    assert before > 5 * after
+    vllm[-1].deaf = True
+    with pytest.raises(UserError, match="does not take over"):
+        engine.prove()
+
+
 def test_exaggeration_is_taken_back_after_an_error_too(mini):
     kept = {name: weight.clone() for name, weight in mini.model.state_dict().items()}
     with pytest.raises(ZeroDivisionError), exaggerated(mini.model):
@@ -345,3 +410,146 @@ def test_a_base_in_4_bits_is_refused(mini, mini_folder, vllm):
     with pytest.raises(UserError, match='tuning="qlora".*rounded ones.*tuning="lora"'):
         with_vllm(mini, RunConfig(model=mini_folder))
     assert not vllm, "before an engine is made"
+
+
+@pytest.fixture
+def group(monkeypatch):
+    """vLLM alone in a program makes a process group, which is there from then on."""
+    real = Engine.__init__
+
+    def starts(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        if not torch.distributed.is_initialized():
+            store = torch.distributed.HashStore()
+            torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+
+    monkeypatch.setattr(Engine, "__init__", starts)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_group_that_the_engine_makes_for_itself_is_no_torchrun(
+    cfg, vllm, group, tuning, monkeypatch
+):
+    loaded = []
+    real = grpo._load_weights
+    monkeypatch.setattr(grpo, "_load_weights", lambda *a: loaded.append(a) or real(*a))
+    changes = {"rollouts": "vllm", "tuning": tuning, "beta": 0.1, "steps": 2}
+    result = train(cfg.change(**changes), rewards=_lengths(), progress=False)
+    assert torch.distributed.is_initialized() and not dist.started()
+    assert len(loaded) == 1, "the reference is a copy, or the adapter switched off"
+    assert result.logs[-1].kl is not None and result.policy.engine is not None
+    again = cfg.change(**changes, run_dir=cfg.run_dir + "-again")
+    train(again, rewards=_lengths(), progress=False)
+    assert "distributed_executor_backend" not in vllm[-1].asked
+
+
+SLEEPERS = [("full", False, 2), ("full", True, 1), ("lora", False, 1)]
+
+
+@pytest.mark.parametrize(("tuning", "dynamic", "level"), SLEEPERS)
+def test_it_sleeps_while_the_trainer_needs_the_memory(
+    cfg, vllm, tuning, dynamic, level, monkeypatch
+):
+    """Also when the policy is kept at the end; what level 2 forgets, the next push brings back."""
+    policy = SimpleNamespace(model=load_policy(cfg.model, device="cpu", tuning=tuning).model)
+    policy.device = torch.device("cuda")
+    on_gpu = Vllm(policy, cfg.change(tuning=tuning, dynamic_sampling=dynamic))
+    assert vllm[-1].asked["enable_sleep_mode"] and on_gpu._level == level
+    real = Vllm.__init__
+
+    def made(self, *args):
+        real(self, *args)
+        self._level = level
+
+    def noted(word, function):
+        return lambda *a, **k: (vllm[-1].calls.append(word), function(*a, **k))[1]
+
+    monkeypatch.setattr(Vllm, "__init__", made)
+    monkeypatch.setattr(torch.cuda, "empty_cache", noted("empty", lambda: None))
+    for word in ("update", "save_policy"):
+        monkeypatch.setattr(grpo, word, noted(word, getattr(grpo, word)))
+    changes = {"rollouts": "vllm", "tuning": tuning, "dynamic_sampling": dynamic, "steps": 2}
+    result = train(cfg.change(**changes), rewards=_lengths(), progress=False)
+    wakes = ["empty", "wake weights", "push", "reset", "empty", "wake kv_cache"]
+    rollout = ["write", f"sleep {level}", "update"]
+    calls, engine = vllm[-1].calls, result.policy.engine
+    assert calls[:8] == ["push", "reset", "write", f"sleep {level}", *wakes[:4]], "the proof"
+    end = [*rollout, "save_policy", *wakes]
+    assert calls[-len(end) :] == end
+    if dynamic:  # it writes more than once, and keeps its weights for that
+        assert calls.count("push") == 2 + 1 + 2 + 1 < calls.count("write")
+        assert "wake weights kv_cache" in calls
+    else:
+        assert calls[-len(end + wakes + rollout) :] == [*rollout, *wakes, *end]
+    assert all(log.sampler_gap < 1e-3 for log in result.logs)
+    for _ in range(2):  # nobody has to push in between
+        groups = sample_groups(
+            result.policy, make_problems("countdown", "train", 1), n_answers=2, max_new_tokens=8
+        )
+        assert all(logp == logp for r in groups[0].rollouts for logp in r.logps)
+    assert engine._asleep and vllm[-1].asleep
+
+
+def test_each_weight_travels_once_and_in_the_engines_type(mini, monkeypatch):
+    """Of three processes, here one after the other: slices as FSDP2 cuts them, in buckets."""
+    whole = mini.model.state_dict()
+    messages = []
+
+    class Cut(torch.Tensor):
+        def to_local(self):
+            return whole_piece(self.as_subclass(torch.Tensor), Cut.rank)
+
+    def whole_piece(weight, rank):
+        pieces = weight.chunk(3)
+        return pieces[rank] if rank < len(pieces) else weight[:0]
+
+    state = {name: weight.as_subclass(Cut) for name, weight in whole.items()}
+    state["odd"] = torch.arange(1.0, 8.0).view(7, 1).as_subclass(Cut)
+    state["counter"] = torch.tensor(3)
+    model = SimpleNamespace(state_dict=lambda: state)
+    Cut.rank, sent = 0, []
+    monkeypatch.setattr(dist, "size", lambda: 3)
+    monkeypatch.setattr(engine_file, "BUCKET", 8000)
+
+    def send(mine):
+        sent[-1].append(mine)
+        return torch.stack([mine] * 3)
+
+    monkeypatch.setattr(dist, "stacked", send)
+    for Cut.rank in range(3):
+        sent.append([])
+        list(engine_file.named_weights(model, torch.bfloat16))
+    assert len(sent[0]) == len(sent[1]) == len(sent[2]) > 3
+    assert max(len(m) * 3 * 2 for m in sent[0]) < 8000 + max(w.nbytes for w in whole.values())
+    assert all(m.dtype == torch.bfloat16 for m in sent[0])
+    messages = iter(zip(*sent))
+    monkeypatch.setattr(dist, "stacked", lambda mine: torch.stack(next(messages)))
+    found = list(engine_file.named_weights(model, torch.bfloat16))
+    assert sorted(name for name, _ in found) == sorted(state), "each once"
+    for name, weight in found:
+        expected = state[name]
+        assert weight.shape == expected.shape and weight.is_floating_point() == (name != "counter")
+        expected = expected.to(weight.dtype).as_subclass(torch.Tensor)
+        assert torch.equal(weight.as_subclass(torch.Tensor), expected), name
+
+
+def test_a_server_is_asked_for_neutral_settings(served, mini_folder, tmp_path, monkeypatch):
+    """Instruct models name penalties of their own, which a server would take for ours."""
+    seen = []
+    real = Asked.completions
+    monkeypatch.setattr(Asked, "completions", lambda self, **b: seen.append(b) or real(self, **b))
+    cfg = RunConfig(model=mini_folder, engine_url=served("full"), run_dir=str(tmp_path))
+    with_vllm(load_policy(mini_folder, device="cpu"), cfg)
+    for body in seen:
+        assert body["repetition_penalty"] == 1 and body["min_p"] == 0 and body["top_k"] == -1
+        assert body["presence_penalty"] == body["frequency_penalty"] == 0
+    assert seen and "--generation-config vllm" in START
+    page = (REPO / "notebooks/RUN_ON_YOUR_GPU.md").read_text(encoding="utf-8")
+    assert "--generation-config vllm" in page
+
+
+def test_no_code_that_a_model_names_is_run(vllm, mini, mini_folder):
+    with_vllm(mini, RunConfig(model=mini_folder), prove=False)
+    assert not vllm[-1].asked.get("trust_remote_code")

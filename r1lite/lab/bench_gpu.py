@@ -135,6 +135,8 @@ def measure(model: str, cfg: RunConfig) -> dict[str, Any]:
         asked = [render(p.question, cfg.template) for p in draw_problems(cfg, 0)]
         prompt = max(len(tokenizer(text)["input_ids"]) for text in asked)
         watch = Watch()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
         watch.start()
         try:
             found = figures(timed_run(cfg), cfg)
@@ -145,6 +147,9 @@ def measure(model: str, cfg: RunConfig) -> dict[str, Any]:
     multiplied = shape.n_linear + shape.vocabulary * shape.hidden
     attention = 12 * shape.layers * shape.q * (prompt + found["mean_tokens"]) / 2
     rate = found["train_tokens_per_s"] * (4 * multiplied + attention)
+    if on_gpu:  # torch's own share of the peak, which vLLM's pool is no part of
+        found["allocated_gib"] = torch.cuda.max_memory_allocated() / GIB
+        found["reserved_gib"] = torch.cuda.max_memory_reserved() / GIB
     return found | {
         "peak_rate_tflops": peak_rate / 1e12,
         "train_mfu": rate / peak_rate,
@@ -158,7 +163,7 @@ def attempt(model: str, cfg: RunConfig) -> dict[str, Any]:
     """The record of a case: its figures, or why there are none."""
     try:
         result: dict[str, Any] = {"figures": measure(model, cfg)}
-    except (UserError, torch.OutOfMemoryError) as error:
+    except Exception as error:  # vLLM raises many kinds; the cases that are left go on
         result = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     return describe_run(config=cfg.as_dict(), model=model, weights="random") | result
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import LONGEST, RunConfig
-from ..policy.logprobs import LARGE_VOCABULARY, SCORES_AT_ONCE
+from ..policy.logprobs import LARGE_VOCABULARY
 from ..policy.sample import ROWS_AT_ONCE
 from .shape import Shape, shape_of
 
 GIB = 2**30
 NF4 = 0.516  # bytes per 4-bit weight, with the scales of its blocks and theirs
 CONTEXT = 0.6 * GIB  # what CUDA takes before the first tensor
+SCORES_AT_ONCE = 2**27  # of all words for some tokens, on a GPU (see policy.logprobs)
 ASLEEP = 1.5 * GIB  # what vLLM keeps while it sleeps, and needs beside weights and cache awake
 LOST = 1.05  # memory between blocks that nothing fits into
 TIGHT = 0.92  # of the memory: beyond it one longer answer may be too much
@@ -32,6 +33,10 @@ GPUS = {
     "H100": (989, 3350),
     "H200": (989, 4800),
 }
+# Shares of those rates that a step reaches. Assumed, not measured: public trainers reach 20 to 40 %
+# of the products; vLLM reads weights and cache at about half of the full speed; our own loop is
+# held up by the start of each kernel, and by unpacking 4-bit weights.
+REACHED = {"train": (0.2, 0.4), "vllm": (0.4, 0.7), "own": (0.1, 0.3)}
 USUAL = {"16gb": "T4", "24gb": "RTX 3090", "80gb": "A100", "8x80gb": "A100"}  # preset -> GPU
 
 
@@ -88,11 +93,13 @@ def keys_and_values(shape: Shape, wide: int, tokens: int) -> int:
 
 
 def scores(shape: Shape, tokens: int, head_is_trained: bool, wide: int) -> float:
-    """Of all words for a micro-batch: in parts where the vocabulary is large, else at once."""
+    """Of all words for a micro-batch: in parts where the vocabulary is large, else at once. Each as
+    the head gives it, once more in float32, and its gradient in float32."""
+    a_score, n = wide + 8, shape.vocabulary * tokens
     if shape.vocabulary < LARGE_VOCABULARY:
-        return 3 * 4 * shape.vocabulary * tokens
+        return a_score * n
     gradient = wide * shape.vocabulary * shape.hidden if head_is_trained else 0
-    return 3 * 4 * min(SCORES_AT_ONCE, shape.vocabulary * tokens) + gradient
+    return a_score * min(SCORES_AT_ONCE, n) + gradient
 
 
 def _width(cfg: RunConfig) -> int:
@@ -156,13 +163,14 @@ class Plan:
 def in_slices(shape: Shape, cfg: RunConfig, gpus: int) -> dict[str, float]:
     """What each of several GPUs holds of weights that are all trained: a slice of them, of their
     moments and of their gradients in float32; two layers, and what belongs to none, whole and in
-    the type of computing; one layer's gradient on its way; a whole copy to write answers with."""
+    the type of computing; one layer's gradient on its way; the gradient of what belongs to none
+    (embeddings, head), in that type and in float32 to be added up; a whole copy to write with."""
     outside = shape.n_weights - shape.n_linear
     layer = shape.n_linear / shape.layers
     parts = {
         "weights": 4 * shape.n_weights / gpus,
         "optimizer": 8 * shape.n_weights / gpus,
-        "put together": _width(cfg) * (2 * layer + outside) + 4 * layer,
+        "put together": _width(cfg) * (2 * layer + 2 * outside) + 4 * (layer + outside),
     }
     if cfg.rollouts == "own":
         parts["copy for rollouts"] = _width(cfg) * shape.n_weights
@@ -197,6 +205,8 @@ def _parts(
         "activations": activations(shape, cfg, tokens),
         "scores": scores(shape, tokens, cfg.tuning == "full", wide),
     }
+    if "put together" in stays:  # only while it is at work
+        train["put together"] = stays.pop("put together")
     if cfg.rollouts == "vllm":
         rollout, train["vLLM"] = {"vLLM": cfg.engine_memory * memory}, ASLEEP
     return stays | rollout, stays | train
@@ -258,6 +268,15 @@ def least_seconds(
     backward = 1 if cfg.tuning != "full" else 2  # a frozen matrix has no gradient of its own
     a_token = (1 + again + backward) * multiplied + (3 + again) * pairs * whole / 2
     return rollout, rows * whole * a_token / rate
+
+
+def expected_seconds(
+    cfg: RunConfig, gpu: str, prompt_tokens: int = 256, gpus: int = 1
+) -> tuple[float, float]:
+    """A step of full-length answers, if it reaches the shares of REACHED: (fastest, slowest)."""
+    write, learn = least_seconds(cfg, gpu, prompt_tokens, gpus)
+    (slow_write, fast_write), (slow, fast) = REACHED[cfg.rollouts], REACHED["train"]
+    return write / fast_write + learn / fast, write / slow_write + learn / slow
 
 
 def _largest(fits: Any, limit: int) -> int:

@@ -96,7 +96,8 @@ def _train(
     optimizer = make_optimizer(policy, cfg)
     reference = None
     if cfg.beta:
-        reference = Reference(policy.model, _load_weights(cfg).model if dist.started() else None)
+        second = _load_weights(cfg).model if is_sharded(policy.model) else None
+        reference = Reference(policy.model, second)
     if folder:
         load_checkpoint(folder, policy, optimizer, reference)
     health, logs, sinks = Health(cfg.dtype), [], []
@@ -166,18 +167,18 @@ def _train(
                 saved = step
         if stop and leads:
             bar.write(f"stopped after step {step}; the same call goes on from there.")
-    engine = policy.engine
-    if engine is not None:
-        engine.update(policy.model)
+    engine = policy.engine  # asleep since its last answers: there is room for another model
     if is_sharded(policy.model):  # for a folder, and to go on without the others
         policy = FullCopy(policy, getattr(torch, cfg.dtype)).policy
     if step >= cfg.steps and leads:
         with atomic_path(run_dir / "final") as temporary:
             save_policy(replace(policy, model=merged(policy.model)), temporary)
     dist.wait()
-    if dist.started() and engine is not None:  # it uses the processes' ways to talk
+    if engine is not None and dist.started():  # it uses the processes' ways to talk
         engine.close()
         policy = replace(policy, engine=None)
+    elif engine is not None:
+        engine.update(policy.model)
     return Result(policy, logs, run_dir, interrupted=stop)
 
 

@@ -32,11 +32,9 @@ def quantised(dtype: torch.dtype) -> Any:
             'tuning="lora".'
         ) from error
     return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
-    )
+    )  # fmt: skip
 
 
 def add_adapter(model: Any, rank: int, alpha: float, seed: int) -> None:
@@ -133,8 +131,8 @@ def merged(model: Any) -> Any:
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    state = {k: v for k, v in model.state_dict().items() if ".base_layer." not in k}
-    state = {name: tensor for name, tensor in state.items() if ".lora_" not in name}
+    state = model.state_dict()
+    state = {k: v for k, v in state.items() if ".base_layer." not in k and ".lora_" not in k}
     for name, module in model.named_modules():
         if hasattr(module, "base_layer"):
             state[f"{name}.weight"] = weight_of(module)

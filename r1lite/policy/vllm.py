@@ -9,9 +9,12 @@ at the start it is tried once, with an update that nobody could overlook, whethe
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -23,62 +26,64 @@ from .adapters import has_adapter, save_adapter, trainable
 from .load import Policy, find_model
 from .logprobs import token_logps
 from .sample import random_key
-from .shard import versions, whole
+from .shard import versions
 
-PROBE_TOKENS = 16
-ARRIVED = 0.1  # share of the disagreement that may be left after a push: what rounding explains
+# Tokens of a prompt of the proof, and of an answer. A prompt fills several blocks of a cache
+# (16 tokens on a GPU, 128 on a CPU), which holds whole blocks alone: a shorter one would never meet
+# keys and values of old weights.
+PROBE_PROMPT, PROBE_TOKENS = 385, 16
+ARRIVED = 0.2  # share of the disagreement that may be left after a push: what rounding explains
+BUCKET = 2**30  # bytes of weights that travel in one message
 
 
 class Vllm:
     """An engine (see Policy): update(model) pushes the weights of now, write(...) samples."""
 
     rows_at_once = 2**20  # it batches by itself
+    lora: Any = None  # the adapter to write with
 
     def __init__(self, policy: Policy, cfg: RunConfig):
         try:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # weights stay in reach
             os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
             from vllm import LLM
         except ImportError as error:
             raise UserError(
                 f'rollouts="vllm" needs vLLM ({error}): run `pip install -r requirements-gpu.txt` '
                 'on a machine with an NVIDIA GPU, or set rollouts="own".'
             ) from error
-        self.policy, self.lora, self._versions = policy, None, None
-        self._cuda = policy.device.type == "cuda"
+        self.policy, self.dtype, self._versions = policy, getattr(torch, cfg.dtype), None
+        adapter, cuda = has_adapter(policy.model), policy.device.type == "cuda"
+        # Level 1 keeps the weights in the main memory; 2 forgets them, as all are pushed before the
+        # next rollout. With dynamic sampling processes differ in how often they write in between.
+        self._level = (1 if adapter or cfg.dynamic_sampling else 2) if cuda else 0
         more: dict[str, Any] = {}
         if dist.started():  # one engine in each process
             more["distributed_executor_backend"] = "external_launcher"
-        if has_adapter(policy.model):
+        if adapter:
             memory_folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
             self._folder = tempfile.TemporaryDirectory(dir=memory_folder)
-            ranks = (8, 16, 32, 64, 128, 256, 512)
-            more |= {
-                "enable_lora": True,
-                "max_loras": 1,
-                "max_lora_rank": next((r for r in ranks if r >= cfg.lora_rank), cfg.lora_rank),
-            }
-        if self._cuda:
-            more |= {"gpu_memory_utilization": cfg.engine_memory, "enable_sleep_mode": True}
-        else:  # a compiled graph holds packed copies of the weights, which no push would reach
-            more |= {"enforce_eager": True}
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+            rank = max(8, 1 << (cfg.lora_rank - 1).bit_length())  # vLLM knows powers of two
+            more |= {"enable_lora": True, "max_lora_rank": rank}
         self.llm = LLM(
             find_model(cfg.model),
             dtype=cfg.dtype,
-            seed=0,
-            trust_remote_code=True,  # the tiny base names a tokenizer class of its own
+            skip_tokenizer_init=True,  # it gets tokens, and runs no code that a model names
             max_model_len=-1,  # the model's context, or what there is room for
             logprobs_mode="processed_logprobs",  # of softmax(logits / temperature)
-            disable_log_stats=True,
+            gpu_memory_utilization=cfg.engine_memory,
+            enable_sleep_mode=cuda,
+            enforce_eager=not cuda,  # compiled for a CPU it holds copies that no push would reach
             **more,
         )
         self.room = self.llm.llm_engine.model_config.max_model_len
 
     def update(self, model: Any) -> None:
         """Push the weights of now; every process of a torchrun has to."""
-        self._wake()
+        self._wake("weights")
         self._push(model)
+        self._wake("kv_cache")  # after the push, which needs some memory itself
         self._versions = versions(model)
 
     def _push(self, model: Any) -> None:
@@ -90,7 +95,8 @@ class Vllm:
             self.llm.llm_engine.add_lora(LoRARequest(*name, load_inplace=True))
             self.lora = LoRARequest(*name)  # one that is there already, not to be read once more
         else:
-            how = {"weights_iterator": named_weights(model), "is_checkpoint_format": True}
+            weights = named_weights(model, self.dtype)
+            how = {"weights_iterator": weights, "is_checkpoint_format": True}
             self.llm.collective_rpc("reload_weights", kwargs=how)
         self.llm.reset_prefix_cache()  # keys and values of the old weights
 
@@ -105,33 +111,42 @@ class Vllm:
                 "vLLM holds older weights than the policy: answers from them would teach the wrong "
                 "model. Call engine.update(policy.model) before sampling."
             )
-        self._wake()
+        if self._asleep and self._level == 2:
+            self.update(self.policy.model)
+        self._wake("weights", "kv_cache")
         try:
             return self._write(*work)
         finally:
-            if self._cuda:  # its memory is the trainer's until the next push
-                self.llm.sleep(level=1)
-                self._asleep = True
+            self.sleep()
+
+    _asleep: frozenset[str] = frozenset()  # what of it is
+
+    def sleep(self) -> None:
+        """Its memory is the trainer's until the next push; nothing on a CPU."""
+        if self._level:
+            self.llm.sleep(level=self._level)
+            self._asleep = frozenset({"weights", "kv_cache"})
+
+    def _wake(self, *parts: str) -> None:
+        tags = [part for part in parts if part in self._asleep]
+        if tags:
+            torch.cuda.empty_cache()  # what the trainer has freed is kept from everyone else
+            self.llm.wake_up(tags=tags)
+            self._asleep -= set(tags)
 
     def _write(self, prompts, keys, n_answers, max_new_tokens, temperature, top_p):
+        stop = self.policy.stop_id
         how = {
-            "n": n_answers,
-            "max_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": -1,
+            "n": n_answers, "max_tokens": max_new_tokens, "temperature": temperature,
+            "top_p": top_p, "stop_token_ids": [stop], "top_k": -1, "min_p": 0,
+            # for these, too, a server would take what the model's folder says
+            "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0,
             "logprobs": 0,  # of the token that was chosen
-            "stop_token_ids": [self.policy.stop_id],
             "ignore_eos": True,  # stops at our stop token, whatever the folder's settings say
-        }
+        }  # fmt: skip
         seeds = [random_key(key) % 2**31 for key in keys]
         return [
-            Rollout(
-                token_ids=tuple(ids),
-                logps=tuple(logps),
-                text=self.policy.decode(list(ids)),
-                truncated=ids[-1] != self.policy.stop_id,
-            )
+            Rollout(tuple(ids), tuple(logps), self.policy.decode(list(ids)), ids[-1] != stop)
             for ids, logps in self._generate([list(prompt) for prompt in prompts], seeds, how)
         ]
 
@@ -141,8 +156,7 @@ class Vllm:
 
         inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
         each = [SamplingParams(seed=seed, detokenize=False, **how) for seed in seeds]
-        lora = {"lora_request": self.lora} if self.lora else {}
-        for request in self.llm.generate(inputs, each, use_tqdm=False, **lora):
+        for request in self.llm.generate(inputs, each, use_tqdm=False, lora_request=self.lora):
             for answer in request.outputs:
                 rows = zip(answer.token_ids, answer.logprobs)
                 yield answer.token_ids, [row[token].logprob for token, row in rows]
@@ -151,35 +165,31 @@ class Vllm:
         """Give back its memory, while the processes can still talk to each other."""
         self.llm.llm_engine.engine_core.shutdown()
 
-    _asleep = False
-
-    def _wake(self) -> None:
-        if self._asleep:
-            self.llm.wake_up()
-            self._asleep = False
-
     def gap(self) -> float:
         """Mean difference (nats) between engine and trainer on tokens that the engine samples."""
-        prompt = [self.policy.stop_id, *range(8)]
-        answers = self._write([prompt], [("probe",)], 4, PROBE_TOKENS, 1.0, 1.0)
-        model, device, gaps = self.policy.model, self.policy.device, []
-        for answer in answers:
-            tokens = torch.tensor([[*prompt, *answer.token_ids]], device=device)
+        model, gaps = self.policy.model, []
+        n, words = min(PROBE_PROMPT, self.room - PROBE_TOKENS), range(model.config.vocab_size)
+        prompts = [random.Random(i).choices(words, k=n) for i in range(4)]
+        keys = [("probe", i) for i in range(4)]
+        for i, answer in enumerate(self._write(prompts, keys, 4, PROBE_TOKENS, 1.0, 1.0)):
+            tokens = torch.tensor([[*prompts[i // 4], *answer.token_ids]])
             with torch.no_grad():
-                logps = token_logps(model, tokens)[0, len(prompt) - 1 :].float().cpu()
+                logps = token_logps(model, tokens.to(self.policy.device))[0, n - 1 :].float().cpu()
             gaps.append((logps - torch.tensor(answer.logps)).abs().mean().item())
         return sum(gaps) / len(gaps)
 
     def prove(self) -> tuple[float, float]:
         """Try whether a push reaches all that the engine computes with.
 
-        The policy is changed beyond recognition, the engine must disagree with it, and agree again
-        after a push. Returns both gaps (nats); the policy is left as it was.
+        Every trained weight is changed, the engine must disagree with the policy, and agree again
+        after it has slept and got a push. Both are compared with each other, as what rounding does
+        depends on the model. Returns both gaps (nats); the policy is left as it was.
         Raises UserError if the gap stays.
         """
         self.update(self.policy.model)
         with exaggerated(self.policy.model):
             before = self.gap()
+            self.sleep()
             self.update(self.policy.model)
             after = self.gap()
         if not after <= ARRIVED * before:
@@ -192,28 +202,70 @@ class Vllm:
 
 
 @contextlib.contextmanager
+@torch.no_grad()
 def exaggerated(model: Any) -> Iterator[None]:
-    """Inside, every trained weight is another; afterwards each is what it was, to the last bit."""
-    weights = list(trainable(model).values())
-    if has_adapter(model):
-        kept = [weight.detach().clone() for weight in weights]
-        noise = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for weight in weights:
-                weight.add_(0.3 * torch.randn(weight.shape, generator=noise).to(weight.device))
-    else:  # twice or four times: exact, and never taken back by what another weight does
-        with torch.no_grad():
-            for i, weight in enumerate(weights):
-                weight.mul_(2 + 2 * (i % 3 == 0))
+    """Inside, every trained weight is another; afterwards each is what it was, to the last bit.
+
+    Enough to be seen in any model, and little enough that it goes on computing as models do: whole
+    weights are off by 6 to 13 %, and what an adapter adds to a matrix is a quarter of its spread.
+    """
+    undo = _shaken(model) if has_adapter(model) else _flipped(model)
     try:
         yield
     finally:
-        with torch.no_grad():
-            for i, weight in enumerate(weights):
-                weight.copy_(kept[i]) if has_adapter(model) else weight.div_(2 + 2 * (i % 3 == 0))
+        undo()
 
 
-def named_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Whole weights by name, one at a time."""
+def _flipped(model: Any) -> Callable[[], Any]:
+    """Turn the third bit of each weight's mantissa over: twice, and nothing has happened. No copy
+    of a weight is made, and none of it is taken back by what another weight does."""
+    weights = trainable(model).values()  # those of now: a forward pass may put whole ones there
+    pieces = [p.to_local() if hasattr(p, "to_local") else p for p in weights]
+
+    def turn_over() -> None:
+        for piece in pieces:
+            bit = -3 - round(math.log2(torch.finfo(piece.dtype).eps))
+            piece.view({2: torch.int16, 4: torch.int32}[piece.itemsize]).bitwise_xor_(1 << bit)
+
+    turn_over()
+    return turn_over
+
+
+def _shaken(model: Any) -> Callable[[], Any]:
+    """Add noise to both matrices of each adapter: to A as much again, to B (0 at the start) what
+    makes their product the same share of every layer's matrix."""
+    kept = {weight: weight.detach().clone() for weight in trainable(model).values()}
+    noise = torch.Generator().manual_seed(0)
+    for layer in model.modules():
+        if hasattr(layer, "lora_A"):
+            a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+            product = (layer.scaling["default"] or 1) * a.std() * len(a) ** 0.5
+            for weight, spread in ((a, a.std()), (b, 0.25 * layer.weight.float().std() / product)):
+                weight.add_(spread * torch.randn(weight.shape, generator=noise).to(weight.device))
+    return lambda: [weight.copy_(before) for weight, before in kept.items()]
+
+
+@torch.no_grad()
+def named_weights(model: Any, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+    """Whole weights by name, in the engine's type; slices are put together a bucket at a time."""
+    cut, end = [], 0  # slices with the bucket that they go into
     for name, weight in model.state_dict().items():
-        yield name, whole(weight).detach()
+        if hasattr(weight, "to_local"):
+            end += weight.numel() * dtype.itemsize
+            cut.append((end // BUCKET, name, weight))
+        else:
+            yield name, weight.to(dtype) if weight.is_floating_point() else weight
+    for _, bucket in groupby(cut, lambda row: row[0]):
+        yield from _together([row[1:] for row in bucket], dtype)
+
+
+def _together(bucket: list[tuple[str, Any]], dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
+    """The whole of weights cut by rows, all in one message; every process has to ask."""
+    mine = []
+    for _, weight in bucket:  # the first process has the most rows, the last may have none
+        longest = -(-len(weight) // dist.size()) * (weight.numel() // len(weight))
+        piece = weight.to_local().to(dtype).flatten()
+        mine.append(torch.nn.functional.pad(piece, (0, longest - len(piece))))
+    every = dist.stacked(torch.cat(mine)).split([len(piece) for piece in mine], 1)
+    for (name, weight), pieces in zip(bucket, every):
+        yield name, pieces.flatten()[: weight.numel()].view(weight.shape)

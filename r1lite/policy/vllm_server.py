@@ -16,6 +16,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import torch
+
 from .. import dist
 from ..config import RunConfig
 from ..records import UserError
@@ -25,7 +27,8 @@ from .vllm import Vllm, named_weights
 
 START = (
     "CUDA_VISIBLE_DEVICES=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 VLLM_SERVER_DEV_MODE=1 vllm serve "
-    "MODEL --logprobs-mode processed_logprobs, and for an adapter --enable-lora --max-lora-rank 64"
+    "MODEL --logprobs-mode processed_logprobs --generation-config vllm, and for an adapter "
+    "--enable-lora --max-lora-rank 64"
 )
 SECONDS = 3600  # for one request: a push, or the answers to a prompt
 AT_ONCE = 256  # prompts under way; the server batches what it has room for
@@ -34,9 +37,12 @@ AT_ONCE = 256  # prompts under way; the server batches what it has room for
 class Server(Vllm):
     """An engine (see Policy) asked over HTTP. It is proved, and refuses, as Vllm is."""
 
+    _level = 0  # it has a GPU of its own, and never sleeps
+
     def __init__(self, policy: Policy, cfg: RunConfig):
-        self.policy, self.url, self._versions = policy, cfg.engine_url.rstrip("/"), None
-        self._cuda, self._folder = False, Path(cfg.run_dir).resolve() / "pushed"
+        self.policy, self.dtype, self._versions = policy, getattr(torch, cfg.dtype), None
+        self.url = cfg.engine_url.rstrip("/")
+        self._folder = Path(cfg.run_dir).resolve() / "pushed"
         served = self._ask("/v1/models")["data"][0]
         self.name, self._base, self.room = served["id"], served["id"], served["max_model_len"]
 
@@ -58,7 +64,8 @@ class Server(Vllm):
         name, old = f"{self._base}-{dist.led(uuid.uuid4().hex[:8])}", self.name
         has, folder = has_adapter(model), str(self._folder)
         # slices are put together by all processes, and a shared weight is written by each name
-        state = {} if has else {k: w.cpu().clone() for k, w in named_weights(model)}
+        weights = () if has else named_weights(model, self.dtype)
+        state = {name: weight.cpu().clone() for name, weight in weights if dist.leads()}
         if dist.leads():  # all ask one server
             self._folder.mkdir(parents=True, exist_ok=True)
             if has:
@@ -88,4 +95,5 @@ class Server(Vllm):
                     yield choice["token_ids"], choice["logprobs"]["token_logprobs"]
 
     def close(self) -> None:
-        """The server goes on without us; the last adapter stays, to be asked by its name."""
+        """The server goes on without us with the last weights; an adapter is asked by its name."""
+        self.update(self.policy.model)

@@ -9,20 +9,16 @@ from typing import Any
 from ..records import Problem, UserError
 from . import chat, countdown, logic, programs, science
 from .common import LANGUAGES, is_held_out, keyed_rng, reflection_words
-from .datasets import last_boxed, maths_problem, read_rows
+from .datasets import countdown_problem, last_boxed, maths_problem, read_rows
 
-_MODULES = (countdown, programs, science, logic, chat)
-FAMILIES = {module.__name__.rpartition(".")[2]: module for module in _MODULES}
+FAMILIES = dict(countdown=countdown, programs=programs, science=science, logic=logic, chat=chat)
 SPLITS = ("train", "held_out")
 # What the checker of a family reads in Problem.gold.
 GOLD_KEYS = {
-    "countdown": ("numbers", "target"),
-    "programs": ("tests", "shown"),
-    "science": ("letter",),
-    "logic": ("solution",),
-    "chat": ("must", "must_not"),
+    "countdown": ("numbers", "target"), "programs": ("tests", "shown"), "science": ("letter",),
+    "logic": ("solution",), "chat": ("must", "must_not"),
     "maths": ("answer",),  # read from data sets, never generated; r1lite.rewards.maths checks it
-}
+}  # fmt: skip
 
 
 def family_module(family: str):
@@ -79,19 +75,27 @@ def read_problems(source: Path | str, to_train: bool = True) -> list[Problem]:
     """Problems by the name of a data set ("gsm8k", "math:test") or from a file or folder.
 
     Rows have the columns of Problem, or those of GSM8K, MATH or MATH-500: these become problems of
-    family "maths". What counts as a source and as a test split: see datasets.read_rows.
+    family "maths"; or nums and target: family "countdown", of which only those are trained on whose
+    set of numbers is not held out, and measured on only the others (one set in five, by the rule of
+    problems that are made). What else counts as a source and as a test split: datasets.read_rows.
     to_train  False also reads test splits, which are there to measure on.
     Raises UserError naming file and row of a bad one, and for a test split to train on.
     """
-    rows = read_rows(source, to_train)
-    if not rows:
-        raise UserError(f"{source} holds no problems: at least one row is needed.")
-    return [
-        _own_problem(row, where)
-        if "family" in row or "gold" in row
-        else maths_problem(row, name, where)
-        for name, where, row in rows
-    ]
+    found = []
+    for name, where, row in read_rows(source, to_train):
+        if "family" in row or "gold" in row:
+            found.append(_own_problem(row, where))
+        elif "nums" in row and "target" in row:
+            problem = countdown_problem(row, name, where)
+            found += [problem] * (is_held_out("countdown", problem.cluster) != to_train)
+        else:
+            found.append(maths_problem(row, name, where))
+    if not found:
+        raise UserError(
+            f"{source} holds no problems: at least one row is needed, of Countdown one whose set "
+            f"of numbers is {'not ' if to_train else ''}held out, its side of the split."
+        )
+    return found
 
 
 def _own_problem(row: dict[str, Any], where: str) -> Problem:

@@ -1,18 +1,21 @@
-"""Mathematics that other people wrote: GSM8K and MATH, from the Hugging Face Hub or from files.
+"""Problems that others wrote: GSM8K, MATH, Countdown, from the Hugging Face Hub or from files.
 
 GSM8K (arXiv 2110.14168) has its gold after "####", MATH (arXiv 2103.03874) in the last \\boxed{} of
-a solution, MATH-500 in a column of its own. A format is known by its columns.
+a solution, MATH-500 in a column of its own; Countdown (TinyZero) is numbers and a target. A format
+is known by its columns.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from operator import index
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..records import Problem, UserError
 from ..runlog import read_json, read_jsonl
+from .countdown import ask
 
 # name -> data set on the Hub, and the files of each split; the first split is the default one.
 # The training splits are there as parquet alone.
@@ -20,6 +23,8 @@ HUB = {
     "gsm8k": ("openai/gsm8k", {s: f"main/{s}-*.parquet" for s in ("train", "test")}),
     "math": ("EleutherAI/hendrycks_math", {s: f"*/{s}-*.parquet" for s in ("train", "test")}),
     "math-500": ("HuggingFaceH4/MATH-500", {"test": "test.jsonl"}),  # 500 problems of math:test
+    # one file for both: which side a row is on is decided by its numbers
+    "countdown": ("Jiayi-Pan/Countdown-Tasks-3to4", dict.fromkeys(("train", "test"), "data/*")),
 }
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(\{?)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are signs of a formula, not braces
@@ -56,6 +61,26 @@ _FORMATS = {
 }
 
 
+def countdown_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
+    """A problem of family "countdown" from a row with nums and target; name is its id.
+
+    Its cluster is the set of numbers, as of problems that are made. Raises UserError, which begins
+    with `where`, for anything but whole numbers from 0.
+    """
+    try:
+        numbers, target = [index(n) for n in row["nums"]], index(row["target"])
+        if min(numbers) < 0:
+            raise ValueError("no answer may write a sign")
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{where} has nums {row['nums']!r} and target {row['target']!r}: in Countdown these "
+            "are a list of whole numbers from 0 and a whole number. Mend it, or leave the row out."
+        ) from None
+    cluster = "-".join(map(str, sorted(numbers)))
+    gold = {"numbers": numbers, "target": target}
+    return Problem(name, "countdown", cluster, "en", ask(target, numbers, "en"), gold)
+
+
 def maths_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
     """A problem of family "maths" from a row of GSM8K, MATH or MATH-500; name is its id.
 
@@ -71,7 +96,8 @@ def maths_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
             return Problem(name, "maths", name, "en", question, {"answer": gold})
     raise UserError(
         f"{where} has the columns {', '.join(map(str, row)) or '(none)'}: a problem needs "
-        f"{', or '.join(' and '.join(pair) for pair in _FORMATS)}, or those of r1lite "
+        f"{', or '.join(' and '.join(pair) for pair in _FORMATS)}, or nums "
+        f"and target, or those of r1lite "
         f"({', '.join(Problem.REQUIRED)}). Rename its columns, or leave the row out."
     )
 

@@ -70,6 +70,31 @@ def test_answers_are_as_the_own_loop_describes_them(found, tuning):
     assert answers["distinct"] > 1
 
 
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_keys_and_values_of_old_weights_are_noticed(found, tuning):
+    """Without the reset of its prefix cache the engine reads the prompt with the old weights."""
+    assert found[tuning]["cached"]
+    assert found[tuning]["stale"].startswith("vLLM does not take over new weights here")
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_in_bfloat16_rounding_is_told_from_old_weights(tuning):
+    said = scenario(f"{tuning} bfloat16")
+    assert said["after"] < said["before"] / 5
+    assert said["moved"] == 0.0 and said["after"] < 0.1
+    assert said["deaf"].startswith("vLLM does not take over new weights here")
+    assert said["stale"].startswith("vLLM does not take over new weights here")
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_one_process_with_a_leash_and_another_run_after_it(tuning):
+    """vLLM makes a process group of one: that is no torchrun, and no second model is loaded."""
+    said = scenario(f"{tuning} leash")
+    assert said["alone"] == [True] * 4 and said["loaded"] == 2, "one model a run"
+    assert all(row["kl"] is not None and row["sampler_gap"] < 1e-3 for row in said["rows"])
+    assert len(said["rows"]) == 4 and said["rows"][1]["kl"] > 0
+
+
 def test_a_compiled_engine_is_refused_or_current():
     """Compiled for a CPU it holds packed weights; should it once take them over, the better."""
     said = scenario("compiled")
@@ -231,6 +256,45 @@ def _room() -> dict:
     return {"length": policy.max_length, "refused": ""}
 
 
+def _proof(engine) -> str:
+    from r1lite.records import UserError
+
+    try:
+        engine.prove()
+    except UserError as error:
+        return str(error)
+    return "not noticed"
+
+
+def _leash(tuning: str) -> dict:
+    import tempfile
+
+    import torch
+
+    from r1lite import dist
+    from r1lite.config import RunConfig
+    from r1lite.learn import grpo, train
+
+    loaded, real = [], grpo._load_weights
+    grpo._load_weights = lambda *a: loaded.append(a) or real(*a)
+    rows, group = [], []
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder:
+            train(
+                RunConfig(
+                    device="cpu", tuning=tuning, rollouts="vllm", beta=0.05, steps=2, n_problems=4,
+                    n_answers=4, max_new_tokens=32, learning_rate=1e-3, warmup_steps=0,
+                    run_dir=folder,
+                ),
+                progress=False,
+                on_step=lambda log: group.append(
+                    torch.distributed.is_initialized() and not dist.started()
+                ),
+            )  # fmt: skip
+            rows += logs(Path(folder))
+    return {"rows": rows, "loaded": len(loaded), "alone": group}
+
+
 def _program(name: str) -> dict:
     import torch
 
@@ -243,13 +307,17 @@ def _program(name: str) -> dict:
 
     if name == "room":
         return _room()
-    policy = load_policy(BASE, device="cpu", tuning="lora" if name == "lora" else "full")
+    tuning, _, how = name.partition(" ")
+    if how == "leash":
+        return _leash(tuning)
+    tuned = {"tuning": "lora" if tuning == "lora" else "full", "dtype": how or "float32"}
+    policy = load_policy(BASE, device="cpu", **tuned)
     if name == "compiled":
         import vllm
 
         real = vllm.LLM
         vllm.LLM = lambda *a, **k: real(*a, **k | {"enforce_eager": False})
-    policy = with_vllm(policy, RunConfig(), prove=False)
+    policy = with_vllm(policy, RunConfig(**tuned), prove=False)
     engine, model, said = policy.engine, policy.model, {"refused": ""}
     kept = {key: value.clone() for key, value in model.state_dict().items()}
     said["fresh"] = engine.gap()
@@ -263,6 +331,11 @@ def _program(name: str) -> dict:
     said["moved"] = max((now[key] - value).abs().max().item() for key, value in kept.items())
     engine.update(model)
     said["back"] = engine.gap()
+    said["cached"] = engine.llm.llm_engine.vllm_config.cache_config.enable_prefix_caching
+    reset, engine.llm.reset_prefix_cache = engine.llm.reset_prefix_cache, lambda: True
+    said["stale"] = _proof(engine)
+    engine.llm.reset_prefix_cache = reset
+    engine.update(model)
     problems = make_problems("countdown", "train", 16)
     said["answers"] = _answers(policy, problems)
     with torch.no_grad():
@@ -276,11 +349,7 @@ def _program(name: str) -> dict:
     said["after_update"] = engine.gap()
     engine.llm.collective_rpc = lambda *a, **k: None  # a push that does nothing, without an error
     engine.llm.llm_engine.add_lora = lambda *a, **k: True
-    try:
-        engine.prove()
-        said["deaf"] = "not noticed"
-    except UserError as error:
-        said["deaf"] = str(error)
+    said["deaf"] = _proof(engine)
     return said
 
 
