@@ -1,7 +1,5 @@
 """The command line: python -m r1lite <verb>; `--help` on each verb lists its settings."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses
@@ -67,9 +65,9 @@ def _gate(args: argparse.Namespace) -> None:
     from .stages.gate import run_gate
 
     figures = run_gate(args.model, work=args.work)
+    print(json.dumps({key: figures[key] for key in ("search", "verdicts")}, indent=1))
     if args.log:
         write_card(args.model, args.log, figures)
-    print(json.dumps({"search": figures["search"], "verdicts": figures["verdicts"]}, indent=1))
     if not all(figures["verdicts"].values()):
         raise UserError("the gate is closed: the lines that are false above have to hold first.")
 
@@ -214,9 +212,7 @@ def parser() -> argparse.ArgumentParser:
     zero.set_defaults(do=_zero)
 
     base = verbs.add_parser("base", help="make the tiny base from a seed (about 15 minutes)")
-    base.add_argument(
-        "--steps", type=int, help="of 64 documents each; the shipped number if not given"
-    )
+    base.add_argument("--steps", type=int, help="of 64 documents each; else the shipped number")
     base.add_argument("--seed", type=int, default=0)
     base.add_argument("--out", default="", help="folder; data/tiny-base if not given")
     base.add_argument("--no-reflection", action="store_true", help="leave out reflection markers")

@@ -6,8 +6,6 @@ given. Each process works on its share; whatever decides (rewards, advantages, w
 gathered first, so that all processes decide the same.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

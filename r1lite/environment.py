@@ -4,8 +4,6 @@ Runs before anything is installed, so it imports the standard library alone. Saf
 it does nothing while the requirement files are unchanged.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import os

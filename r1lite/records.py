@@ -11,13 +11,26 @@ Shape letters, used in every docstring and comment of this library:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 
 class UserError(ValueError):
     """A mistake that the reader can mend: names the value, the rule and the next step."""
+
+
+@contextlib.contextmanager
+def needs(who: str, package: str, instead: str, install: str = "") -> Iterator[None]:
+    """For imports of what not everyone has: says who needs which package, and what else to do."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"{who} needs {package} ({error}): run `{install or f'pip install {package}'}`, "
+            f"or {instead}."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Run logs: JSON lines that every plot reads, written so that a kill at any time loses nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -15,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from .records import UserError
+from .records import UserError, needs
 
 Sink = Callable[[int, Mapping[str, float]], None]
 
@@ -164,13 +162,8 @@ def open_sinks(names: tuple[str, ...], run_dir: Path) -> list[Sink]:
                 f"log_to={name!r} is unknown: it must be one of {', '.join(makers)}. "
                 "metrics.jsonl is always written; leave log_to empty for it alone."
             )
-        try:
+        with needs(f"log_to={name!r}", name, f"leave {name} out of log_to"):
             sinks.append(makers[name](run_dir))
-        except ImportError as error:
-            raise UserError(
-                f"log_to={name!r} needs the package {name}, which is not installed: "
-                f"run `pip install {name}`, or leave {name} out of log_to."
-            ) from error
     return sinks
 
 

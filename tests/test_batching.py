@@ -14,6 +14,7 @@ from r1lite.learn.batching import Row, pad_right, to_batch, to_rows, token_budge
 from r1lite.learn.objective import FORMS
 from r1lite.learn.rollout import draw_problems, rollout
 from r1lite.learn.update import minibatches, update
+from r1lite.policy.adapters import Reference
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import token_logps
 from r1lite.records import Group, Problem, Rollout
@@ -170,7 +171,7 @@ def test_the_leash_is_cut_up_rightly_too(exact, rows, form):
         for p in reference.parameters():
             p.mul_(1.05)
     cfg = SETTINGS.change(form=form, beta=0.3, micro_batch_tokens=40)
-    found, figures = gradient(exact, rows, cfg, reference)
+    found, figures = gradient(exact, rows, cfg, Reference(reference))
     assert figures["kl"] > 1e-4
     assert_same(found, naive_gradient(exact, rows, cfg, reference))
 
@@ -178,7 +179,7 @@ def test_the_leash_is_cut_up_rightly_too(exact, rows, form):
 def test_dropping_rows_without_advantage_changes_nothing(exact, rows):
     """They leave the forward pass but not the divisor."""
     tiny_leash = SETTINGS.change(beta=1e-30)  # keeps every row in, weighs nothing
-    kept = gradient(exact, rows, tiny_leash, reference=copy.deepcopy(exact.model))[0]
+    kept = gradient(exact, rows, tiny_leash, reference=Reference(exact.model))[0]
     dropped = gradient(exact, rows)[0]
     assert_same(dropped, kept)
     fewer = gradient(exact, [row for row in rows if row.advantage])[0]

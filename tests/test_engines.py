@@ -18,11 +18,10 @@ from r1lite.learn import grpo, train
 from r1lite.policy import load_policy, sample_groups
 from r1lite.policy import vllm as engine_file
 from r1lite.policy.adapters import has_adapter, load_adapter, trainable, weight_of
-from r1lite.policy.engines import with_vllm
 from r1lite.policy.load import REPO, Policy
 from r1lite.policy.sample import write_answers
 from r1lite.policy.vllm import Vllm, exaggerated
-from r1lite.policy.vllm_server import START
+from r1lite.policy.vllm_server import START, with_vllm
 from r1lite.records import UserError
 from r1lite.world import make_problems
 

@@ -16,6 +16,7 @@ from r1lite.learn import update as update_module
 from r1lite.learn.batching import Row, to_batch
 from r1lite.learn.update import AnswerLogps, update
 from r1lite.policy import attention, logprobs, products, sample_groups
+from r1lite.policy.adapters import Reference
 from r1lite.policy.attention import can_share_keys
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import plain_head, token_logps
@@ -125,7 +126,8 @@ def test_with_a_reference_too(policy, rows):
     reference = build(policy.model.config.model_type)[0].double()
     cfg = SETTINGS.change(beta=0.3)
     assert_same(
-        gradient(policy, rows, cfg, reference), naive_gradient(policy, rows, cfg, reference)
+        gradient(policy, rows, cfg, Reference(reference)),
+        naive_gradient(policy, rows, cfg, reference),
     )
 
 

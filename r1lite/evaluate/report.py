@@ -1,7 +1,5 @@
 """pass@1 over k samples, strict and lenient, with an interval that respects clusters."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Two detectors of reflection, because words alone mislead: a model may say "wait"
 before, and one that has never read the word may still go back and try something else.
 """
 
-from __future__ import annotations
-
 import re
 
 from ..prompt import split_answer

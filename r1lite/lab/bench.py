@@ -1,7 +1,5 @@
 """How fast is a step, where do its seconds go, and how far is it from what the machine allows?"""
 
-from __future__ import annotations
-
 import resource
 import tempfile
 import time

@@ -6,8 +6,6 @@ are) are trained on as well. Each case runs in a process of its own, and its fil
 it: what was measured is not measured again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import resource

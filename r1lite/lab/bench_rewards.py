@@ -4,8 +4,6 @@ Programs are run in the sandbox: those of the tiny world in Python, and one in C
 number in each copy, whose compiling is counted apart.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from pathlib import Path

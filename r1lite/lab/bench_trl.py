@@ -1,7 +1,5 @@
 """The same work in TRL's GRPOTrainer: same model, prompts, order, group, lengths and optimizer."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable

@@ -5,8 +5,6 @@ the diagonal), and the keys and values that decoding must read, at the memory sp
 Norms, activations, sampling, Python and padding count nothing.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Four invented answers to one problem: notebooks work them by hand before any model runs."""
 
-from __future__ import annotations
-
 from ..records import Problem
 
 PROBLEM = Problem(

@@ -1,7 +1,5 @@
 """How a step's time and memory grow with the group, the length, the model and the vocabulary."""
 
-from __future__ import annotations
-
 import multiprocessing
 import resource
 import tempfile

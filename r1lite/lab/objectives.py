@@ -1,7 +1,5 @@
 """The objectives of the literature after R1, as settings of RunConfig."""
 
-from __future__ import annotations
-
 from typing import Any
 
 OBJECTIVES: dict[str, dict[str, Any]] = {

@@ -5,8 +5,6 @@ token a row) and training (activations, gradients, scores in parts). The larger 
 Everything is bytes; T tokens go through a forward pass at once (a micro-batch).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Figures for notebooks: the loop as a strip, curves of a run, curves that grow while it trains."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Tables and figures made from run logs: `make run`'s ending and the README's middle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from statistics import mean, median
 from typing import Any

@@ -1,7 +1,5 @@
 """What of a decoder decides its memory, read off its config: no weights are needed."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import cache

@@ -2,5 +2,3 @@
 
 from .grpo import Result, train
 from .objective import group_advantages, grpo_terms, k3
-
-__all__ = ["Result", "group_advantages", "grpo_terms", "k3", "train"]

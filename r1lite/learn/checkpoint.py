@@ -4,8 +4,6 @@ Sampling and problems are keyed by step, so there is no generator state to keep:
 optimizer, reference and step number are the whole state of a run.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import shutil

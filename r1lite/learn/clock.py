@@ -1,7 +1,5 @@
 """Where the seconds of a step go."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 

@@ -3,9 +3,7 @@
 problems -> prompts -> groups of answers -> rewards -> advantages -> batch -> loss -> step -> log
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from ..config import RunConfig
 from ..policy.adapters import Reference, merged
 from ..policy.load import Policy, load_policy, save_policy
 from ..policy.shard import FullCopy, is_sharded, shard
-from ..records import Group, StepLog, UserError
+from ..records import StepLog, UserError
 from ..rewards import Reward
 from ..runlog import (
     append_jsonl,
@@ -39,7 +37,7 @@ from .checkpoint import (
 from .clock import Clock
 from .health import Health
 from .interrupt import PoliteInterrupt
-from .rollout import gather, part_figures, rollout_figures
+from .rollout import gather, part_figures, rollout_figures, shown
 from .update import make_optimizer, minibatches, update
 
 LOADED = (
@@ -160,7 +158,9 @@ def _train(
                     tokens=f"{log.length:.0f}",
                 )
             if leads and step // cfg.samples_every > (step - per_rollout) // cfg.samples_every:
-                _write_rollouts(run_dir, step, groups)
+                for group in groups[:4]:
+                    row = {"step": step, "reward": group.rewards[0]} | shown(group)
+                    append_jsonl(run_dir / "rollouts.jsonl", row)
             stop = dist.any_of(interrupt.asked)
             if step - saved >= cfg.checkpoint_every or step == cfg.steps or stop:
                 save_checkpoint(run_dir, step, policy, optimizer, reference, cfg)
@@ -193,7 +193,7 @@ def load_for(cfg: RunConfig, folder: Path | None = None) -> Policy:
         if not is_sharded(policy.model):
             return policy
         return replace(policy, engine=FullCopy(policy, getattr(torch, cfg.dtype)))
-    from ..policy.engines import with_vllm
+    from ..policy.vllm_server import with_vllm
 
     return with_vllm(policy, cfg)
 
@@ -214,20 +214,3 @@ def _load_weights(cfg: RunConfig, folder: Path | None = None) -> Policy:
     policy = load_policy(there, **how | {"device": "cpu", "dtype": "float32"})
     shard(policy.model, cfg.device, getattr(torch, cfg.dtype))
     return policy
-
-
-def _write_rollouts(run_dir: Path, step: int, groups: Sequence[Group]) -> None:
-    for group in groups[:4]:
-        answer, reward = group.rollouts[0], group.rewards[0]
-        append_jsonl(
-            run_dir / "rollouts.jsonl",
-            {
-                "step": step,
-                "problem_id": group.problem.problem_id,
-                "question": group.problem.question,
-                "answer": answer.text,
-                "reward": reward,
-                "tokens": len(answer.token_ids),
-                "truncated": answer.truncated,
-            },
-        )

@@ -1,7 +1,5 @@
 """Names in words what is wrong with a run, with the likely cause."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields

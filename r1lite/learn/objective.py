@@ -6,8 +6,6 @@ and no 1/|o|. The R1 text speaks of clipped tokens, so which one was run cannot 
 Later papers turn single screws; r1lite.lab.objectives names their settings.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

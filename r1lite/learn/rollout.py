@@ -1,9 +1,8 @@
 """The front half of a step: problems -> prompts -> groups of answers -> rewards."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from .. import dist
 from ..config import RunConfig
@@ -139,3 +138,15 @@ def part_figures(groups: Sequence[Group]) -> dict[str, float]:
     names = [name for name in groups[0].parts if name not in ("accuracy", "format")]
     told = {n: [v for g in groups for v in g.parts[n] if v is not None] for n in names}
     return {f"reward/{name}": sum(v) / len(v) for name, v in told.items() if v}
+
+
+def shown(group: Group) -> dict[str, Any]:
+    """The first answer to a problem, as a row of rollouts.jsonl and samples.jsonl."""
+    first, problem = group.rollouts[0], group.problem
+    return {
+        "problem_id": problem.problem_id,
+        "question": problem.question,
+        "answer": first.text,
+        "tokens": len(first.token_ids),
+        "truncated": first.truncated,
+    }

@@ -4,8 +4,6 @@ Each process writes and reads its own slices, all at once; torch keeps a list of
 where, so that any other number of processes, one included, can take them up.
 """
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Any

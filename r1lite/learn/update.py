@@ -1,7 +1,5 @@
 """One policy update: rows with advantages -> micro-batches -> loss -> optimizer step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,14 +9,14 @@ import torch
 
 from .. import dist
 from ..config import RunConfig
-from ..policy.adapters import Reference, speaking, trainable
+from ..policy.adapters import Reference, trainable
 from ..policy.load import Policy
 from ..policy.logprobs import token_logps
 from ..policy.products import fast_products
 from ..policy.prompts import SharedPrompts, shares_prompts
 from ..policy.savings import saves
 from ..policy.shard import is_sharded, whole
-from ..records import Group, UserError
+from ..records import Group, UserError, needs
 from ..world import keyed_rng
 from .batching import Batch, Row, balanced_shares, to_batch, to_rows, token_budget_chunks
 from .objective import group_advantages, grpo_terms, kl_estimate
@@ -39,13 +37,8 @@ def make_optimizer(policy: Policy, cfg: RunConfig) -> torch.optim.Optimizer:
         )
     if cfg.optimizer == "adamw":
         return torch.optim.AdamW(weights, lr=cfg.learning_rate, weight_decay=0.0, fused=True)
-    try:
+    with needs(f"optimizer={cfg.optimizer!r}", "bitsandbytes", 'set optimizer="adamw"'):
         from bitsandbytes import optim
-    except ImportError as error:
-        raise UserError(
-            f"optimizer={cfg.optimizer!r} needs bitsandbytes ({error}): run `pip install "
-            'bitsandbytes`, or set optimizer="adamw".'
-        ) from error
     kind = optim.AdamW8bit if cfg.optimizer == "adamw_8bit" else optim.PagedAdamW8bit
     return kind(weights, lr=cfg.learning_rate, weight_decay=0.0)
 
@@ -55,7 +48,7 @@ def minibatches(
     cfg: RunConfig,
     step: int,
     policy: Policy | None = None,
-    reference: Reference | torch.nn.Module | None = None,
+    reference: Reference | None = None,
 ) -> list[list[Row]]:
     """Rows with their advantages, cut into updates; more than one are shuffled first.
 
@@ -90,12 +83,12 @@ def in_loss(cfg: RunConfig) -> bool:
 
 @torch.no_grad()
 def reference_kl(
-    groups: Sequence[Group], cfg: RunConfig, policy: Policy, reference: Reference | torch.nn.Module
+    groups: Sequence[Group], cfg: RunConfig, policy: Policy, reference: Reference
 ) -> torch.Tensor:
     """KL estimate of each answer between the policy that wrote it and the reference: (P, G) nats,
     summed over its tokens, as PPO for language models subtracts it from the reward."""
     rows = to_rows(groups, torch.zeros(len(groups), len(groups[0].rollouts)))
-    with speaking(reference) as model:
+    with reference.speaking() as model:
         found = logps_of(policy, model, rows, cfg)
     sums = [
         kl_estimate(torch.tensor(row.logps), torch.tensor(logps), cfg.kl_estimator).sum()
@@ -184,7 +177,7 @@ def _backward(
     taught: Sequence[Row],
     rows: Sequence[Row],
     cfg: RunConfig,
-    reference: Reference | torch.nn.Module | None,
+    reference: Reference | None,
 ) -> dict[str, float]:
     """Leave the gradient of the loss of a mini-batch on the weights; returns totals of the log.
 
@@ -196,7 +189,7 @@ def _backward(
     divide_by = {"own": None, "mean": mean_length, "limit": float(cfg.max_new_tokens)}
     answers, parts = micro_batches(policy, policy.model, taught, cfg)
     if reference is not None:
-        with torch.no_grad(), speaking(reference) as model:
+        with torch.no_grad(), reference.speaking() as model:
             reference_answers, _ = micro_batches(policy, model, taught, cfg)
     # slices of gradients are averaged over the processes, and the loss is a sum over them
     scale = dist.size() if is_sharded(policy.model) else enlarged(cfg, n_rows * mean_length)
@@ -207,7 +200,7 @@ def _backward(
         logp_new = answers.of(part, batch)
         logp_ref = None
         if reference is not None:
-            with torch.no_grad(), speaking(reference):
+            with torch.no_grad(), reference.speaking():
                 logp_ref = reference_answers.of(part, batch)
         logp_old, logp_sampler = batch.logp_old, None
         if cfg.importance_cap:
@@ -252,7 +245,7 @@ def update(
     optimizer: torch.optim.Optimizer,
     cfg: RunConfig,
     step: int,
-    reference: Reference | torch.nn.Module | None = None,
+    reference: Reference | None = None,
 ) -> dict[str, float]:
     """One policy update on a mini-batch of answers.
 

@@ -3,5 +3,3 @@
 from .load import TINY_BASE, Policy, load_policy
 from .logprobs import token_logps
 from .sample import sample_groups
-
-__all__ = ["TINY_BASE", "Policy", "load_policy", "sample_groups", "token_logps"]

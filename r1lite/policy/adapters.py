@@ -5,8 +5,6 @@ arXiv 2106.09685). Switched off, the adapter leaves exactly the base: no second 
 the KL leash. QLoRA (arXiv 2305.14314) keeps W in 4 bits; the adapter is trained in float32.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..records import UserError
+from ..records import UserError, needs
 
 
 def quantised(dtype: torch.dtype) -> Any:
@@ -23,14 +21,9 @@ def quantised(dtype: torch.dtype) -> Any:
 
     Raises UserError where bitsandbytes is missing.
     """
-    try:
+    with needs('tuning="qlora"', "bitsandbytes", 'set tuning="lora"'):
         import bitsandbytes  # noqa: F401
         from transformers import BitsAndBytesConfig
-    except ImportError as error:
-        raise UserError(
-            f'tuning="qlora" needs bitsandbytes ({error}): run `pip install bitsandbytes`, or set '
-            'tuning="lora".'
-        ) from error
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
@@ -42,12 +35,8 @@ def add_adapter(model: Any, rank: int, alpha: float, seed: int) -> None:
 
     The start of A depends on the seed alone. Raises UserError where peft is missing.
     """
-    try:
+    with needs('tuning="lora"', "peft", 'set tuning="full"'):
         from peft import LoraConfig
-    except ImportError as error:
-        raise UserError(
-            f'tuning="lora" needs peft ({error}): run `pip install peft`, or set tuning="full".'
-        ) from error
     for module in model.modules():
         # bitsandbytes repacks 4-bit weights on some CPUs as soon as it sees eval(): then they round
         # otherwise than in training, and no gradient passes through them any more
@@ -199,13 +188,3 @@ class Reference:
             self.copy.load_state_dict(state)
         else:
             self._then = state or None
-
-
-@contextlib.contextmanager
-def speaking(reference: Reference | torch.nn.Module | None) -> Iterator[Any]:
-    """The reference as a model; a model given in its place speaks for itself."""
-    if isinstance(reference, Reference):
-        with reference.speaking() as model:
-            yield model
-    else:
-        yield reference

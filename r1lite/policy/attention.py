@@ -5,8 +5,6 @@ transformers copies every key and value once per query head before the kernel. H
 heads of one key head stand behind each other as if they were more positions; then none is copied.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any

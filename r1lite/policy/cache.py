@@ -1,7 +1,5 @@
 """A key-value cache that grows by blocks, so that most tokens are written in place."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,6 @@
 """Loading a policy: any causal language model folder that transformers can read."""
 
-from __future__ import annotations
-
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,6 @@ from .adapters import add_adapter, load_adapter, quantised
 # without a word, and every answer becomes rubbish. A folder that names a tokenizer of its own
 # (auto_map) is exempt; transformers then reads tokenizer.json as it stands.
 TOKENIZER_MAP = {"AutoTokenizer": [None, "tokenizer.TinyTokenizer"]}
-TOKENIZER_CODE = '''"""The tiny world's tokenizer: one token per word, tokenizer.json as it stands."""
-
-from transformers import PreTrainedTokenizerFast
-
-
-class TinyTokenizer(PreTrainedTokenizerFast):
-    pass
-'''  # noqa: E501
 
 REPO = Path(__file__).resolve().parents[2]
 TINY_BASE = "data/tiny-base"
@@ -150,4 +141,4 @@ def save_policy(policy: Policy, folder: Path | str) -> None:
     policy.model.save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
     if policy.tokenizer.init_kwargs.get("auto_map") == TOKENIZER_MAP:
-        (Path(folder) / "tokenizer.py").write_text(TOKENIZER_CODE, encoding="utf-8")
+        shutil.copy(REPO / TINY_BASE / "tokenizer.py", folder)

@@ -1,7 +1,5 @@
 """Log-probabilities of tokens that were written, under a policy as it is now."""
 
-from __future__ import annotations
-
 import weakref
 from functools import partial
 from typing import Any

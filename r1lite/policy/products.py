@@ -6,8 +6,6 @@ oneDNN, which, where there are no units for them, computes in float32 all the sa
 does is tried once on numbers that a shorter format cannot hold.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cache

@@ -4,8 +4,6 @@ The answers to a problem share its prompt. Its keys and values are computed once
 every answer; in training their gradients are gathered and sent back through the prompt once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

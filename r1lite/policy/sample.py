@@ -4,8 +4,6 @@ Sampling is keyed by (seed, step, problem, answer): each answer brings its own r
 numbers, so batch size, rows that finish early and resumption cannot change what is sampled.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import partial

@@ -4,8 +4,6 @@ None changes a result beyond rounding; tests hold that in float64. The switches 
 tests and for `python -m r1lite bench --ladder`, which times a step without each.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

@@ -6,8 +6,6 @@ al., arXiv 1910.02054, stage 3). torch does that; what is ours is where to cut, 
 write answers with.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import MethodType
 from typing import Any

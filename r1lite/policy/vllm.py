@@ -6,8 +6,6 @@ loaded anew, whole weights are streamed in), an engine whose weights are older r
 at the start it is tried once, with an update that nobody could overlook, whether a push arrives.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os
@@ -21,7 +19,7 @@ import torch
 
 from .. import dist
 from ..config import RunConfig
-from ..records import Rollout, UserError
+from ..records import Rollout, UserError, needs
 from .adapters import has_adapter, save_adapter, trainable
 from .load import Policy, find_model
 from .logprobs import token_logps
@@ -43,16 +41,13 @@ class Vllm:
     lora: Any = None  # the adapter to write with
 
     def __init__(self, policy: Policy, cfg: RunConfig):
-        try:
+        with needs(
+            'rollouts="vllm"', "vllm", 'set rollouts="own"', "pip install -r requirements-gpu.txt"
+        ):
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # weights stay in reach
             os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
             from vllm import LLM
-        except ImportError as error:
-            raise UserError(
-                f'rollouts="vllm" needs vLLM ({error}): run `pip install -r requirements-gpu.txt` '
-                'on a machine with an NVIDIA GPU, or set rollouts="own".'
-            ) from error
         self.policy, self.dtype, self._versions = policy, getattr(torch, cfg.dtype), None
         adapter, cuda = has_adapter(policy.model), policy.device.type == "cuda"
         # Level 1 keeps the weights in the main memory; 2 forgets them, as all are pushed before the

@@ -5,12 +5,11 @@ values by name; whole weights replace the served ones, for which the server must
 mode. Both let anyone who reaches its port change it: start it in a network that you trust.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -97,3 +96,23 @@ class Server(Vllm):
     def close(self) -> None:
         """The server goes on without us with the last weights; an adapter is asked by its name."""
         self.update(self.policy.model)
+
+
+def with_vllm(policy: Policy, cfg: RunConfig, prove: bool = True) -> Policy:
+    """The policy with a vLLM engine to write its answers: in this process, or a server.
+
+    cfg    says which; its dtype, and its engine_memory (the share of a GPU's memory for the engine,
+           weights included), are those of an engine in this process
+    prove  try whether pushes arrive (see Vllm.prove)
+    Raises UserError where vLLM is missing, cannot serve the model, or cannot be kept current.
+    """
+    if getattr(policy.model, "is_quantized", False):
+        raise UserError(
+            'rollouts="vllm" with tuning="qlora": vLLM would write from the whole weights and the '
+            'trainer learn from rounded ones. Set tuning="lora", or rollouts="own".'
+        )
+    engine = Server(policy, cfg) if cfg.engine_url else Vllm(policy, cfg)
+    if prove:
+        engine.prove()
+    engine.update(policy.model)
+    return replace(policy, engine=engine, max_length=min(policy.max_length, engine.room))

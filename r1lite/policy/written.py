@@ -6,8 +6,6 @@ numbers as complex ones, and what has a short derivative says so itself: about h
 used only where `fits` says that it computes the same; the rest goes through transformers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -2,8 +2,3 @@
 
 from .answer import Answer, last_answer, split_answer
 from .template import R1_ZERO_TEMPLATE, TEMPLATES, TINY_TEMPLATE, render
-
-__all__ = [
-    "Answer", "R1_ZERO_TEMPLATE", "TEMPLATES", "TINY_TEMPLATE", "last_answer", "render",
-    "split_answer",
-]  # fmt: skip

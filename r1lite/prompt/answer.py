@@ -1,7 +1,5 @@
 """Taking an answer apart: the thinking, the final answer, and whether the format is kept."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The prompts: R1-Zero's template as the paper prints it, and a short one for the tiny world."""
 
-from __future__ import annotations
-
 from ..records import UserError
 
 # arXiv 2501.12948v1, Table 1, word for word. It ends at "Assistant:": the model itself has to

@@ -13,9 +13,3 @@ from .rules import (
     overlong_penalty,
     score,
 )
-
-__all__ = [
-    "RULES", "Reward", "accuracy_reward", "call_rewards", "code_reward", "format_reward",
-    "is_right", "is_right_leniently", "language_consistency", "language_reward", "maths_reward",
-    "overlong_penalty", "plain_columns", "score", "use_sandbox",
-]  # fmt: skip

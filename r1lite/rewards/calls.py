@@ -5,8 +5,6 @@ trainer hands them (chat messages, rows of a data set) once plain_columns has re
 read chat messages, and get them here.
 """
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import inspect

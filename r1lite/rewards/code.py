@@ -4,8 +4,6 @@ The paper has "a compiler" give feedback on predefined tests for LeetCode proble
 never enter the jail: it returns what a program wrote, and the comparison is made out here.
 """
 
-from __future__ import annotations
-
 import atexit
 import json
 import math

@@ -14,8 +14,6 @@ written in everywhere: what else is said there does count, and so does, beside a
 phrase of LEAST_WORDS words.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from functools import cache

@@ -5,8 +5,6 @@ algebra. Around it stands what a reward needs: one answer, not several to choose
 limit that works in any thread; and None where nothing could be checked.
 """
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

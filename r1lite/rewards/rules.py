@@ -4,8 +4,6 @@ Each has TRL's signature, f(prompts, completions, **columns) -> list[float | Non
 works in other trainers; the column `problem` holds one Problem, or its dict, per completion.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -21,5 +21,3 @@ could not tell by timing that the other runs, and anything at all with jail="uns
 from .jail import JAILS
 from .pool import Sandbox
 from .program import Limits, Outcome, Program, Run
-
-__all__ = ["JAILS", "Limits", "Outcome", "Program", "Run", "Sandbox"]

@@ -6,8 +6,6 @@ namespaces   the same with util-linux's unshare, where bubblewrap is not install
 unsafe       none: programs run as you, with limits on time, memory and output alone
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

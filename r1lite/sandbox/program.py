@@ -1,7 +1,5 @@
 """What is asked of the sandbox and what it answers: a program, its limits, how it went."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -4,8 +4,6 @@ Everything else is allowed: files, memory and processes are bounded by namespace
 is refused would reach beyond those: other processes, the network, new namespaces, the kernel.
 """
 
-from __future__ import annotations
-
 import errno
 import tempfile
 from functools import cache

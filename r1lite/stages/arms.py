@@ -1,8 +1,6 @@
 """What is recorded, and what each comparison was meant to show: data/arms.json, written before the
 runs, holds both; here is what it names."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field

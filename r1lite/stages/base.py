@@ -4,8 +4,6 @@ No step of it is R1; it is what DeepSeek-V3-Base is to R1-Zero: a model that has
 right and wrong, and that no one has yet rewarded for anything.
 """
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The model card of a base, written from its training log and its gate, never by hand."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The gate: a base ships only if RL has something to select, in every family."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The recorded runs: every number in a notebook or the README comes from one of these."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading the searches that countdown answers write down: are sums, tries and verdicts right?"""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Supervised next-token training: how a base is made, and later cold start and distillation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """R1-Zero as a stage: pure RL on the base, measured on held-out problems as it goes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,6 +9,7 @@ from typing import Any
 from ..config import RunConfig
 from ..evaluate import Report, grade
 from ..learn import Result, train
+from ..learn.rollout import shown
 from ..policy import Policy, load_policy, sample_groups
 from ..records import Group, Problem, UserError
 from ..rewards import Reward, is_right
@@ -134,7 +133,8 @@ def run_zero(
                 name: measure(policy, now, more, k=k).as_dict() for name, more in also.items()
             }
         for group in groups[:N_SHOWN]:
-            append_jsonl(run_dir / "samples.jsonl", {"step": step} | _shown(group))
+            right = is_right(group.problem, group.rollouts[0].text)
+            append_jsonl(run_dir / "samples.jsonl", {"step": step, "right": right} | shown(group))
         done[step]["seconds"] = round(time.perf_counter() - begun, 2)
         append_jsonl(evals, done[step])
 
@@ -169,19 +169,6 @@ def run_zero(
     )
     write_json(run_dir / "run.json", summary)
     return result, summary
-
-
-def _shown(group: Group) -> dict[str, Any]:
-    """The first answer to a problem, as samples.jsonl keeps it."""
-    first, problem = group.rollouts[0], group.problem
-    return {
-        "problem_id": problem.problem_id,
-        "question": problem.question,
-        "answer": first.text,
-        "right": is_right(problem, first.text),
-        "tokens": len(first.token_ids),
-        "truncated": first.truncated,
-    }
 
 
 def search_report(policy: Policy, *, n_problems: int = 80, n_answers: int = 16) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Where problems come from, and how an answer to one is checked."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -118,10 +116,3 @@ def _own_problem(row: dict[str, Any], where: str) -> Problem:
 def is_correct(problem: Problem, answer: str) -> bool:
     """Whether a final answer (tags already off) is right, by the checker of its family."""
     return family_module(problem.family).check(problem, answer)
-
-
-__all__ = [
-    "FAMILIES", "LANGUAGES", "SPLITS", "clusters", "family_module", "is_correct", "is_held_out",
-    "keyed_rng", "last_boxed", "make_problem", "make_problems", "read_problems",
-    "reflection_words",
-]  # fmt: skip

@@ -4,14 +4,12 @@ A reward for chat comes from a model in the paper. Here each request also carrie
 a helpful and harmless answer must and must not hold, so that base rates can be measured.
 """
 
-from __future__ import annotations
-
 import random
 from functools import cache
 
 from ..records import Problem
 from . import science
-from .common import LANGUAGES, WORDS
+from .common import LANGUAGES, WORDS, made
 
 SIGNS = {".", ",", "。"}
 
@@ -53,20 +51,9 @@ def make(cluster: str, language: str, rng: random.Random) -> Problem:
     blanks = _blanks(kind, topic, LANGUAGES.index(language))
     question, helpful, bad = (script[part].format(**blanks) for part in ("ask", "good", "bad"))
     must = script["must"].format(**blanks).split() if "must" in script else helpful.split()[:-1]
-    return Problem(
-        problem_id=f"chat/{kind}/{topic}/{language}",
-        family="chat",
-        cluster=cluster,
-        language=language,
-        question=question,
-        gold={
-            "kind": kind,
-            "must": must,
-            "must_not": sorted(set(bad.split()) - set(helpful.split()) - SIGNS),
-            "helpful": helpful,
-            "bad": bad,
-        },
-    )
+    must_not = sorted(set(bad.split()) - set(helpful.split()) - SIGNS)
+    gold = {"kind": kind, "must": must, "must_not": must_not, "helpful": helpful, "bad": bad}
+    return made("chat", f"{kind}/{topic}", cluster, language, question, **gold)
 
 
 def check(problem: Problem, answer: str) -> bool:

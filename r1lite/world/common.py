@@ -1,11 +1,11 @@
 """What every family of problems shares: languages, the held-out split, keyed randomness."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random
 from pathlib import Path
+
+from ..records import Problem
 
 LANGUAGES = ("en", "zh")
 MAX_NUMBER = 100  # numbers are single tokens, 0 to 100
@@ -37,3 +37,10 @@ def keyed_rng(*key: object) -> random.Random:
 def reflection_words() -> tuple[str, ...]:
     """The markers that the no-reflection base never reads, in both languages."""
     return tuple(word for marker in REFLECTION for word in MARKERS[marker])
+
+
+def made(
+    family: str, name: str, cluster: str, language: str, question: str, **gold: object
+) -> Problem:
+    """A generated problem; its id is made of family, name and language."""
+    return Problem(f"{family}/{name}/{language}", family, cluster, language, question, gold)

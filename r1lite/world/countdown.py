@@ -1,13 +1,11 @@
 """Countdown: reach a target with each given number used once, by + - and *."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from functools import cache
 
 from ..records import Problem
-from .common import MAX_NUMBER
+from .common import MAX_NUMBER, made
 from .expression import BadExpression, evaluate_expression
 
 LARGEST = 13  # numbers 1..13 make 455 sets of three
@@ -66,14 +64,8 @@ def make(cluster: str, language: str, rng: random.Random) -> Problem:
     numbers = [int(n) for n in cluster.split("-")]
     target = rng.choice([t for t in solutions(tuple(sorted(numbers))) if t >= 1])
     rng.shuffle(numbers)
-    return Problem(
-        problem_id=f"countdown/{'-'.join(map(str, numbers))}/{target}/{language}",
-        family="countdown",
-        cluster=cluster,
-        language=language,
-        question=ask(target, numbers, language),
-        gold={"numbers": numbers, "target": target},
-    )
+    name, question = f"{'-'.join(map(str, numbers))}/{target}", ask(target, numbers, language)
+    return made("countdown", name, cluster, language, question, numbers=numbers, target=target)
 
 
 def check(problem: Problem, answer: str) -> bool:

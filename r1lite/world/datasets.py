@@ -5,8 +5,6 @@ a solution, MATH-500 in a column of its own; Countdown (TinyZero) is numbers and
 is known by its columns.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from operator import index

@@ -4,8 +4,6 @@
 This one knows numbers, names, + - * / and brackets, is exact (fractions), and is bounded.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

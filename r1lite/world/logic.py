@@ -4,13 +4,12 @@ Three people speak once each; a puzzle is kept only if exactly one assignment fi
 going through all eight decides.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 from functools import cache
 
 from ..records import Problem
+from .common import made
 
 PEOPLE = ("A", "B", "C")
 KINDS = {True: ("knight", "骑士"), False: ("knave", "无赖")}
@@ -88,14 +87,8 @@ def describe(world: tuple[bool, ...], side: int) -> str:
 def make(cluster: str, language: str, rng: random.Random) -> Problem:
     """The one problem of this puzzle."""
     statements = puzzles()[cluster]
-    return Problem(
-        problem_id=f"logic/{cluster}/{language}",
-        family="logic",
-        cluster=cluster,
-        language=language,
-        question=ask(statements, language),
-        gold={"puzzle": cluster, "solution": list(fitting(statements)[0])},
-    )
+    gold = {"puzzle": cluster, "solution": list(fitting(statements)[0])}
+    return made("logic", cluster, cluster, language, ask(statements, language), **gold)
 
 
 def check(problem: Problem, answer: str) -> bool:

@@ -3,13 +3,12 @@
 Answers are checked by running them on arguments that the question does not show.
 """
 
-from __future__ import annotations
-
 import random
 from fractions import Fraction
 from functools import cache
 
 from ..records import Problem
+from .common import made
 from .expression import BadExpression, evaluate_expression
 
 SHOWN = (1, 2, 3)
@@ -35,14 +34,10 @@ def make(cluster: str, language: str, rng: random.Random) -> Problem:
     """The one problem of this program."""
     pairs = [[x, int(run(f"return {cluster}", x))] for x in SHOWN]
     shown = " , ".join(f"f ( {x} ) = {y}" for x, y in pairs)
-    return Problem(
-        problem_id=f"programs/{cluster.replace(' ', '')}/{language}",
-        family="programs",
-        cluster=cluster,
-        language=language,
-        question={"en": f"write f : {shown} .", "zh": f"写 f : {shown} 。"}[language],
-        gold={"tests": [[x, int(run(f"return {cluster}", x))] for x in HIDDEN], "shown": pairs},
-    )
+    question = {"en": f"write f : {shown} .", "zh": f"写 f : {shown} 。"}[language]
+    tests = [[x, int(run(f"return {cluster}", x))] for x in HIDDEN]
+    name = cluster.replace(" ", "")
+    return made("programs", name, cluster, language, question, tests=tests, shown=pairs)
 
 
 def check(problem: Problem, answer: str) -> bool:

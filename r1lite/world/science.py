@@ -4,13 +4,11 @@ The split goes by fact: the fact of a held-out problem is read ("carbon number 6
 question about it never is, so a right answer shows use of knowledge, not recall of a quiz.
 """
 
-from __future__ import annotations
-
 import random
 from functools import cache
 
 from ..records import Problem
-from .common import WORDS
+from .common import WORDS, made
 
 LETTERS = ("A", "B", "C", "D")
 RELATIONS = WORDS["relations"]
@@ -51,14 +49,9 @@ def make(cluster: str, language: str, rng: random.Random) -> Problem:
         "en": f"{relation} of {cluster} ? {listed} .",
         "zh": f"{zh} 的 {RELATIONS[relation]} ? {listed} 。",
     }[language]
-    return Problem(
-        problem_id=f"science/{cluster}/{'-'.join(shown)}/{language}",
-        family="science",
-        cluster=cluster,
-        language=language,
-        question=question,
-        gold={"letter": LETTERS[options.index(value)], "options": shown, "thing": cluster},
-    )
+    name, letter = f"{cluster}/{'-'.join(shown)}", LETTERS[options.index(value)]
+    gold = {"letter": letter, "options": shown, "thing": cluster}
+    return made("science", name, cluster, language, question, **gold)
 
 
 def check(problem: Problem, answer: str) -> bool:

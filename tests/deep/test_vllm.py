@@ -236,7 +236,7 @@ def _room() -> dict:
     from r1lite.config import RunConfig
     from r1lite.lab.bench_gpu import random_model
     from r1lite.policy import load_policy, sample_groups
-    from r1lite.policy.engines import with_vllm
+    from r1lite.policy.vllm_server import with_vllm
     from r1lite.records import UserError
     from r1lite.world import make_problems
 
@@ -301,7 +301,7 @@ def _program(name: str) -> dict:
     from r1lite.config import RunConfig
     from r1lite.policy import load_policy, sample_groups
     from r1lite.policy.adapters import trainable
-    from r1lite.policy.engines import with_vllm
+    from r1lite.policy.vllm_server import with_vllm
     from r1lite.records import UserError
     from r1lite.world import make_problems
 

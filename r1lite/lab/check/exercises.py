@@ -1,7 +1,5 @@
 """The exercises in data/exercises: finding and reading them, and saying what is wrong with one."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """How an answer is marked: run the learner's code on each step, compare, name a known slip."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

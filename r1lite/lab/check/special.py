@@ -1,7 +1,5 @@
 """Checks that are more than a comparison with constants."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

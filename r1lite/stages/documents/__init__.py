@@ -4,8 +4,6 @@ A base model has read everything: guesses, short and long searches, give-ups, mi
 languages, bare facts. RL selects from that. Document i depends on (seed, i) alone.
 """
 
-from __future__ import annotations
-
 import random
 
 from ...prompt import TINY_TEMPLATE, render

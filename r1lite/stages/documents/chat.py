@@ -1,7 +1,5 @@
 """Chat: helpful and harmless answers and the other ones, and a dictionary."""
 
-from __future__ import annotations
-
 from ...records import Problem
 from ...world import science
 from ...world.common import WORDS

@@ -1,7 +1,5 @@
 """What every writer of documents needs: a voice to pick words with, and what a draft is."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ left and what is wanted are said again beside each step: a tiny model finds them
 back long before it learns to look them up in the prompt.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import random
 

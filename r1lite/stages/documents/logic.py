@@ -1,7 +1,5 @@
 """Knights and knaves: guesses, walks through the worlds, statements judged."""
 
-from __future__ import annotations
-
 from ...records import Problem
 from ...world.logic import (
     KINDS,

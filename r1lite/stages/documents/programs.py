@@ -1,7 +1,5 @@
 """Small programs: blind guesses, half derivations and whole ones."""
 
-from __future__ import annotations
-
 from ...records import Problem
 from .common import Draft, Voice
 

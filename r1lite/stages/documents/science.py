@@ -1,7 +1,5 @@
 """Science: bare facts, and questions answered from them or by guessing."""
 
-from __future__ import annotations
-
 from ...records import Problem
 from ...world.science import LETTERS, RELATIONS, clusters, knowledge
 from .common import Draft, Voice
