@@ -123,7 +123,7 @@ def test_accuracy_and_format_weigh_the_same_as_in_the_paper_in_all_presets_but_t
     assert weights == {"accuracy": 1.0, "format": 0.2 if name == "tiny" else 1.0}
 
 
-REWARDS = [name for name in rewards.__all__ if name.endswith(("_reward", "_penalty"))]
+REWARDS = [name for name in dir(rewards) if name.endswith(("_reward", "_penalty"))]
 
 
 def test_all_rewards_are_known():
