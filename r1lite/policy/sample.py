@@ -122,17 +122,16 @@ def pick(
     if temperature == 0:
         ids = logits.argmax(-1)
         return ids, torch.zeros_like(uniform, dtype=torch.float32)
-    logps = torch.log_softmax(logits.float() / temperature, -1)
-    probs = logps.exp().double()
+    probs = allowed = torch.softmax(logits.float() / temperature, -1)
     if top_p < 1:
         ordered, order = probs.sort(dim=-1, descending=True, stable=True)
         # a token stays while the probability before it is below top_p; the first always does
         ordered = ordered * (ordered.cumsum(-1) - ordered < top_p)
-        probs = torch.zeros_like(probs).scatter(-1, order, ordered)
-    cumulative = probs.cumsum(-1)
+        allowed = torch.zeros_like(probs).scatter(-1, order, ordered)
+    cumulative = allowed.cumsum(-1, dtype=torch.double)
     ids = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True)
     ids = ids.clamp(max=logits.shape[-1] - 1)
-    return ids[:, 0], logps.gather(-1, ids)[:, 0]
+    return ids[:, 0], probs.gather(-1, ids)[:, 0].log()
 
 
 @torch.inference_mode()  # leaves no tensor behind, only numbers
@@ -148,19 +147,15 @@ def _decode(
     device, stop_id = policy.device, policy.stop_id  # looked up once, not at every token
     n_rows, limit = uniforms.shape
     logits, decoder = start_decoding(policy.model, prompts, n_answers, policy.pad_id)
-    draws = torch.from_numpy(uniforms).to(device)
-    ids = torch.full((n_rows, limit), policy.pad_id, device=device)
-    logps = torch.zeros((n_rows, limit), device=device)
-    lengths = torch.full((n_rows,), limit, device=device)
-    stopped = torch.zeros(n_rows, dtype=torch.bool, device=device)
+    draws = torch.from_numpy(uniforms).to(device).T.contiguous()  # (T, B), a row for every token
+    ids = torch.full((limit, n_rows), policy.pad_id, device=device)
+    logps = torch.zeros((limit, n_rows), device=device)
     rows = torch.arange(n_rows, device=device)  # which answer each row of the decoder belongs to
+    writing = torch.ones(n_rows, dtype=torch.bool, device=device)
     for t in range(limit):
-        chosen, logp = pick(logits, draws[rows, t], temperature, top_p)
-        ids[rows, t], logps[rows, t] = chosen, logp
-        ended = (chosen == stop_id) & ~stopped[rows]
-        lengths[rows[ended]] = t + 1
-        stopped[rows[ended]] = True
-        writing = ~stopped[rows]
+        chosen, logp = pick(logits, draws[t], temperature, top_p)
+        ids[t, rows], logps[t, rows] = chosen, logp
+        writing &= chosen != stop_id
         n_writing = int(writing.sum())
         if n_writing == 0 or t + 1 == limit:
             break
@@ -168,14 +163,12 @@ def _decode(
         if saves("drop_finished_rows") and n_kept <= COMPACT_BELOW * len(rows):
             keep = (~writing).sort(stable=True)[1][:n_kept]  # those still writing come first
             decoder.keep(keep)
-            rows, chosen = rows[keep], chosen[keep]
+            rows, chosen, writing, draws = rows[keep], chosen[keep], writing[keep], draws[:, keep]
         logits = decoder.step(chosen)
-    return [
-        Rollout(
-            token_ids=tuple(ids[row, :length].tolist()),
-            logps=tuple(logps[row, :length].tolist()),
-            text=policy.decode(ids[row, :length].tolist()),
-            truncated=not bool(stopped[row]),
-        )
-        for row, length in enumerate(lengths.tolist())
-    ]
+    found = []
+    for tokens, values in zip(ids.T.tolist(), logps.T.tolist()):
+        stopped = stop_id in tokens
+        length = tokens.index(stop_id) + 1 if stopped else limit
+        text = policy.decode(tokens[:length])
+        found.append(Rollout(tuple(tokens[:length]), tuple(values[:length]), text, not stopped))
+    return found
