@@ -183,12 +183,11 @@ def redraw_bench() -> None:
         f"{first['versions']['torch']}; medians, interleaved (`python -m r1lite bench`)."
     )
     blocks = ["\n".join(lines), caption]
-    if "to" in found:
-        blocks.append(_times_to(found["to"]["figures"]))
-    if "ladder" in found:
-        blocks.append(_ladder(found["ladder"]["figures"]))
-    if "tried" in found:
-        blocks.append(_tried(found["tried"]["figures"]))
+    for part, says in (("to", _times_to), ("ladder", _ladder), ("tried", _tried)):
+        if part in found:
+            elsewhere = found[part]["hardware"] != first["hardware"]
+            where = f" (On {found[part]['hardware']}.)" if elsewhere else ""
+            blocks.append(says(found[part]["figures"]) + where)
     if "growth" in found:
         picture = RESULT.with_name("bench_growth.png").as_posix()
         blocks.append(f"![cost as work grows]({picture})")
