@@ -1,6 +1,7 @@
 """The recorded arms: the null is a null, code decides the claims, the extra problems are new."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from r1lite.stages.arms import (
     coin_reward,
     figures,
     four_numbers,
+    margins,
     trusting_reward,
     verdict,
     wait_bonus,
@@ -202,3 +204,15 @@ def test_the_weak_rewards_pay_what_they_should_not():
     assert wait_bonus([""] * 5, texts) == [0.2, 0.0, 0.0, 0.0, 0.0]
     assert wait_bonus([""], ["wait " * 40]) == [1.0]
     assert trusting_reward([""] * 5, texts) == [0.0, 1.0, 0.0, 0.0, 1.0]
+
+
+def test_a_gain_of_pass_at_1_has_an_interval_and_other_figures_have_none():
+    ends = {"base": {"pass_at_1": 0.2, "interval": 0.03}, "final": {"pass_at_1": 0.7}}
+    ends["final"]["interval"] = 0.04
+    runs = {"full": [{"eval": ends}]}
+    gain = Comparison("gains", "full", "pass_at_1")
+    assert figures(gain, runs) == [pytest.approx(0.5)]
+    assert margins(gain, runs) == [pytest.approx(0.05)]
+    assert margins(replace(gain, of="final"), runs) == []
+    assert margins(replace(gain, metric="format"), runs) == []
+    assert margins(gain, {}) == []

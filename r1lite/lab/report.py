@@ -7,7 +7,7 @@ from typing import Any
 from ..config import preset
 from ..policy.savings import SAVINGS
 from ..runlog import atomic_path, read_json, read_jsonl
-from ..stages.arms import ARMS, COMPARISONS, figures, verdict
+from ..stages.arms import ARMS, COMPARISONS, figures, margins, verdict
 from ..stages.record import RECORDED, load_recorded
 from ..stages.zero import run_zero
 from .bench import RESULT
@@ -129,10 +129,13 @@ def comparisons_table() -> str:
         )
         against = f" minus that of {ARMS[comparison.against].arm}" if comparison.against else ""
         what = f"{comparison.metric.replace('_', ' ')}, {comparison.of}{against}"
-        shown = ", ".join(f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}" for value in values)
+        shown = [f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}" for value in values]
+        for i, margin in enumerate(margins(comparison, runs)):
+            shown[i] += f" +- {margin:.3f}"
         claim = f"{comparison.claim} ({ARMS[comparison.arm].arm})".replace("|", "\\|")
         holds = "yes" if verdict(comparison, values) else "**no**"
-        lines.append(f"| {claim} | {what}: {comparison.over} {bound} | {shown} | {holds} |")
+        what, seeds = f"{what}: {comparison.over} {bound}", ", ".join(shown)
+        lines.append(f"| {claim} | {what} | {seeds} | {holds} |")
         if comparison.cause:
             causes.append(f"- *{comparison.claim}*: {comparison.cause}")
     return "\n".join([*lines, "", "Why not, as far as we can see:", "", *causes])

@@ -4,6 +4,7 @@ runs, holds both; here is what it names."""
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from math import hypot
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -142,6 +143,17 @@ def figures(comparison: Comparison, runs: Mapping[str, list[dict[str, Any]]]) ->
         return mine
     other = of(comparison.against)
     return [value - mean(other) for value in mine] if other else []
+
+
+def margins(comparison: Comparison, runs: Mapping[str, list[dict[str, Any]]]) -> list[float]:
+    """95 % half-widths of figures() for a gain of pass@1, else none.
+
+    Both ends are taken as independent. They share their problems, so this is rather too wide.
+    """
+    if (comparison.metric, comparison.of, comparison.against) != ("pass_at_1", "gain", ""):
+        return []
+    evals = [run["eval"] for run in runs.get(comparison.arm, [])]
+    return [hypot(found["base"]["interval"], found["final"]["interval"]) for found in evals]
 
 
 def verdict(comparison: Comparison, values: list[float]) -> bool:
