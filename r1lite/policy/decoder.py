@@ -76,7 +76,7 @@ class WrittenOut:
     """
 
     BLOCK = 64  # tokens by which the room for keys and values grows
-    MANY, SOME = 128, 32  # rows from which on oneDNN is faster, and with matrices twice as wide
+    MANY, SOME = 128, 32  # rows from which on oneDNN is faster; the second with wide matrices
 
     def __init__(self, model: Any, cache: Any, seen: torch.Tensor):
         config, body, pairs = model.config, model.model, pairs_of(model)

@@ -59,9 +59,9 @@ class SharedPrompts:
         wanted = saves("written_out_training") and saves("shared_keys")
         if wanted and fits(model) and plain_head(model)[0] is not None:
             self._written = WrittenAnswers(model)
+        order = ... if self._written is None else (..., pairs_of(model))
         for layer in cache.layers:
-            keys = layer.keys if self._written is None else layer.keys[..., pairs_of(model)]
-            self._outputs += [keys, layer.values]
+            self._outputs += [layer.keys[order], layer.values]
         self._leaves = [x.detach().requires_grad_(x.requires_grad) for x in self._outputs]
 
     def token_logps(
