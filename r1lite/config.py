@@ -78,7 +78,7 @@ class RunConfig:
     inner_epochs: int = 1  # passes over each rollout
     optimizer: str = "adamw"  # "adamw_8bit", "paged_adamw_8bit": moments in 8 bits
     gradient_checkpointing: bool = False  # keep no activations, compute them again: memory for time
-    micro_batch_tokens: int = 2048  # padded tokens per forward pass; memory, not results
+    micro_batch_tokens: int = 4096  # padded tokens per forward pass; memory, not results
 
     # keeping and showing
     run_dir: str = "runs/zero"  # log, samples and checkpoints go here

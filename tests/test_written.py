@@ -5,15 +5,18 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from r1lite.learn.update import AnswerLogps
 from r1lite.policy import prompts
+from r1lite.policy.packed import _Gated, _Norm
 from r1lite.policy.savings import without
-from r1lite.policy.written import _Gated, _Norm, joined, normed, pairs_of, turned, turns_of
+from r1lite.policy.written import joined, normed, pairs_of, turned, turns_of
+
+EPS = torch.tensor(1e-3, dtype=torch.double)
 
 
 def test_the_norm_and_its_derivative():
     x = torch.randn(5, 8, dtype=torch.double, requires_grad=True)
     expected = torch.nn.functional.rms_norm(x, (8,), eps=1e-3)
-    assert torch.allclose(normed(x.detach(), 1e-3)[0], expected, atol=1e-12)
-    assert torch.autograd.gradcheck(lambda x: _Norm.apply(x, 1e-3), x)
+    assert torch.allclose(normed(x.detach(), EPS)[0], expected, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda x: _Norm.apply(x, EPS), x)
 
 
 def test_the_gate_and_its_derivative():
@@ -37,7 +40,7 @@ def test_joined_matrices_multiply_as_the_single_ones_behind_their_norm(mini):
     layer = mini.model.model.layers[0]
     torch.nn.init.normal_(layer.input_layernorm.weight)
     torch.nn.init.normal_(layer.self_attn.v_proj.bias)
-    x = normed(torch.randn(4, 32), 1e-6)[0]
+    x = normed(torch.randn(4, 32), torch.tensor(1e-6))[0]
     qkv, bias, *_ = joined(layer, pairs_of(mini.model))
     values = torch.nn.functional.linear(x, qkv, bias)[:, -layer.self_attn.v_proj.out_features :]
     expected = layer.self_attn.v_proj(x * layer.input_layernorm.weight)
@@ -47,8 +50,8 @@ def test_joined_matrices_multiply_as_the_single_ones_behind_their_norm(mini):
 def test_training_takes_it_where_it_fits_and_only_there(mini, monkeypatch):
     """A switch that did nothing would pass every test of equality."""
     made = []
-    plain = prompts.WrittenAnswers
-    monkeypatch.setattr(prompts, "WrittenAnswers", lambda model: made.append(1) or plain(model))
+    plain = prompts.PackedAnswers
+    monkeypatch.setattr(prompts, "PackedAnswers", lambda model: made.append(1) or plain(model))
 
     class Row:
         prompt_ids, answer_ids = [5, 6], [7, 1]

@@ -12,6 +12,7 @@ from ..config import RunConfig
 from ..policy.adapters import Reference, trainable
 from ..policy.load import Policy
 from ..policy.logprobs import token_logps
+from ..policy.packed import n_rows
 from ..policy.products import fast_products
 from ..policy.prompts import SharedPrompts, shares_prompts
 from ..policy.savings import saves
@@ -119,7 +120,7 @@ SHARE_UP_TO = 2048
 class AnswerLogps:
     """Log-probabilities of answers under a model as it is now, its prompts read only once.
 
-    n_real, n_computed  tokens that went through the model so far, without and with padding
+    n_real, n_computed  tokens multiplied with the model's matrices so far, without and with padding
     """
 
     def __init__(self, model: Any, rows: Sequence[Row], pad_id: int, temperature: float):
@@ -134,10 +135,12 @@ class AnswerLogps:
         """(B, L-1), 0 outside the answers; batch holds the same rows."""
         lengths = [len(row.answer_ids) if self.shared else len(row) for row in rows]
         self.n_real += sum(lengths)
-        self.n_computed += len(rows) * max(lengths)
+        packed = self.shared is not None and self.shared.packed is not None
+        self.n_computed += n_rows(sum(lengths)) if packed else len(rows) * max(lengths)
         how = {"response_mask": batch.response_mask, "temperature": self.temperature}
         if self.shared is None:
-            return token_logps(self.model, batch.token_ids, **how)
+            with fast_products(self.model):
+                return token_logps(self.model, batch.token_ids, **how)
         return self.shared.token_logps([tuple(r.prompt_ids) for r in rows], batch.token_ids, **how)
 
     def backward(self) -> None:
@@ -260,8 +263,7 @@ def update(
         reference = None  # there is none, or its part is in the advantages
     drop = saves("drop_equal_groups") and not in_loss(cfg)
     taught = [row for row in rows if row.advantage != 0.0 or not drop]
-    with fast_products(policy.model):
-        totals = _backward(policy, taught, rows, cfg, reference)
+    totals = _backward(policy, taught, rows, cfg, reference)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = 0.0
     if taught:  # else Adam's momentum would move the weights for no reason

@@ -14,7 +14,7 @@ from .cache import make_cache
 from .products import by_onednn, onednn_is_exact
 from .prompts import read_prompts
 from .savings import saves
-from .written import fits, joined, normed, pairs_of, turned, turns_of
+from .written import fits, in_pairs, joined, normed, pairs_of, turns_of
 
 
 def start_decoding(
@@ -81,7 +81,7 @@ class WrittenOut:
     def __init__(self, model: Any, cache: Any, seen: torch.Tensor):
         config, body, pairs = model.config, model.model, pairs_of(model)
         self.heads, self.shared = config.num_attention_heads, config.num_key_value_heads
-        self.width, self.eps = len(pairs), config.rms_norm_eps
+        self.width, self.eps = len(pairs), torch.tensor(config.rms_norm_eps, dtype=model.dtype)
         self.embedding, self.turns = body.embed_tokens.weight, turns_of(model)
         self.layers = [  # transposed in memory, too: oneDNN reads them so a third faster
             tuple(x if x is None else x.t().contiguous() for x in joined(layer, pairs))
@@ -90,19 +90,21 @@ class WrittenOut:
         self.head = (model.lm_head.weight * body.norm.weight).t().contiguous()
         self.held = seen.shape[1]
         self.rooms = [
-            self._room(torch.stack([x.keys[..., pairs], x.values]).flatten(1, 2))
+            self._room(states, torch.arange(states.shape[1]))
             for x in cache.layers
+            for states in [torch.stack([x.keys[..., pairs], x.values]).flatten(1, 2)]
         ]
         self.position = seen.sum(-1)
         hidden = torch.zeros(seen.shape, dtype=model.dtype, device=seen.device)
         hidden = hidden.masked_fill(~seen, -torch.inf).repeat_interleave(self.shared, 0)
         self.hidden = hidden[:, None]  # (B K, 1, S): -inf where a prompt is padded
 
-    def _room(self, states: torch.Tensor) -> torch.Tensor:
-        """Keys and values (2, B K, held, D) with room for a block more."""
-        n, rows, _, width = states.shape
-        room = states.new_empty(n, rows, self.held + self.BLOCK, width)
-        room[:, :, : self.held] = states[:, :, : self.held]
+    def _room(self, states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """These rows of keys and values (2, B K, held, D), with room for a block more."""
+        n, _, _, width = states.shape
+        room = states.new_empty(n, len(rows), self.held + self.BLOCK, width)
+        held = (x[:, :, : self.held] for x in (states, room))
+        torch.index_select(next(held), 1, rows, out=next(held))
         return room
 
     def _times(
@@ -117,23 +119,24 @@ class WrittenOut:
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Append tokens (B,); returns the logits (B, V) of the next ones."""
         if self.held == self.rooms[0].shape[2]:
-            self.rooms = [self._room(room) for room in self.rooms]
+            everyone = torch.arange(self.rooms[0].shape[1])
+            self.rooms = [self._room(room, everyone) for room in self.rooms]
         if self.held == self.hidden.shape[2]:
             self.hidden = torch.nn.functional.pad(self.hidden, (0, self.BLOCK))
         batch, new, heads, shared = len(tokens), self.held, self.heads, self.shared
         self.held += 1
         hidden = self.hidden[:, :, : self.held]
-        turns = self.turns[self.position][:, None]
+        turns = self.turns.index_select(0, self.position)[:, None]
         self.position = self.position + 1
-        x = self.embedding[tokens]
+        x = self.embedding.index_select(0, tokens)
         for (qkv, qkv_bias, out, gate_up, down), room in zip(self.layers, self.rooms):
             states = self._times(normed(x, self.eps)[0], qkv, qkv_bias)
             states = states.view(batch, heads + 2 * shared, self.width)
-            moved = turned(states[:, : heads + shared], turns)
-            place = room.unflatten(1, (batch, shared))[:, :, :, new]
-            place[0], place[1] = moved[:, heads:], states[:, heads + shared :]
+            in_pairs(states[:, : heads + shared]).mul_(turns)
+            query = states[:, :heads].reshape(batch * shared, -1, self.width)
+            both = states[:, heads:].unflatten(1, (2, shared)).transpose(0, 1)
+            room[:, :, new].unflatten(1, (batch, shared)).copy_(both)
             keys, values = room[:, :, : self.held]
-            query = moved[:, :heads].reshape(batch * shared, -1, self.width)
             weights = torch.baddbmm(hidden, query, keys.transpose(1, 2)).softmax(-1)
             x = self._times(torch.bmm(weights, values).view(batch, -1), out, plus=x)
             gate, up = self._times(normed(x, self.eps)[0], gate_up).chunk(2, -1)
@@ -146,5 +149,5 @@ class WrittenOut:
         rows = (
             rows[:, None] * self.shared + torch.arange(self.shared, device=rows.device)
         ).flatten()
-        self.rooms = [room.index_select(1, rows) for room in self.rooms]
+        self.rooms = [self._room(room, rows) for room in self.rooms]
         self.hidden = self.hidden.index_select(0, rows)

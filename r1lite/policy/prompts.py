@@ -12,8 +12,10 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from .attention import can_share_keys, mask_of, shared_keys
 from .logprobs import answer_logps, cross_entropy_logps, forward_logps, plain_head
+from .packed import PackedAnswers
+from .products import fast_products
 from .savings import saves
-from .written import WrittenAnswers, fits, pairs_of
+from .written import fits, pairs_of
 
 
 def read_prompts(
@@ -54,12 +56,13 @@ class SharedPrompts:
         self.model = model
         self.row_of = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
         cache = DynamicCache(config=model.config)
-        logits, self.mask = read_prompts(model, list(self.row_of), pad_id, cache)
-        self._outputs, self._written = [logits], None
+        with fast_products(model):
+            logits, self.mask = read_prompts(model, list(self.row_of), pad_id, cache)
+        self._outputs, self.packed = [logits], None
         wanted = saves("written_out_training") and saves("shared_keys")
         if wanted and fits(model) and plain_head(model)[0] is not None:
-            self._written = WrittenAnswers(model)
-        order = ... if self._written is None else (..., pairs_of(model))
+            self.packed = PackedAnswers(model)
+        order = ... if self.packed is None else (..., pairs_of(model))
         for layer in cache.layers:
             self._outputs += [layer.keys[order], layer.values]
         self._leaves = [x.detach().requires_grad_(x.requires_grad) for x in self._outputs]
@@ -88,31 +91,37 @@ class SharedPrompts:
         first = self._leaves[0].index_select(0, rows)
         logps = cross_entropy_logps(first, answers[:, 0], temperature)[:, None]
         if answers.shape[1] > 1:
-            before = self.mask[rows][:, None, None]  # (B, 1, 1, S)
-            n = answers.shape[1] - 1
-            causal = torch.ones(n, n, dtype=torch.bool, device=device).tril()
-            causal = causal.expand(len(rows), 1, n, n)
-            allowed = torch.cat([before.expand(-1, 1, n, -1), causal], -1)
             tokens, position = answers[:, :-1], n_prompt + place[:, :-1]
-            what = answers[:, 1:], written[:, 1:], temperature
-            mask = mask_of(self.model, allowed)
-            if self._written is not None:
-                states = list(zip(self._leaves[1::2], self._leaves[2::2]))
-                hidden = self._written(tokens, position, states, rows, mask)
-                rest = answer_logps(hidden, self.model.lm_head.weight, *what)
-            else:
-                with shared_keys(self.model):
-                    rest = forward_logps(
-                        self.model,
-                        *what,
-                        input_ids=tokens,
-                        attention_mask=mask,
-                        position_ids=position,
-                        past_key_values=self._cache(rows),
-                        use_cache=True,
-                    )
+            read = self._through if self.packed is None else self._of_packed
+            rest = read(tokens, position, written[:, 1:], answers[:, 1:], rows, temperature)
             logps = torch.cat([logps, rest], -1)
         return logps.new_zeros(response_mask.shape).masked_scatter(response_mask, logps[written])
+
+    def _of_packed(self, tokens, position, written, targets, rows, temperature) -> torch.Tensor:
+        states = list(zip(self._leaves[1::2], self._leaves[2::2]))
+        hidden = self.packed(tokens, position, written, states, rows, self.mask[rows])
+        with fast_products(self.model):
+            head, wanted = self.model.lm_head.weight, targets[written]
+            found = answer_logps(hidden[None], head, wanted[None], None, temperature)
+        return found.new_zeros(tokens.shape).masked_scatter(written, found)
+
+    def _through(self, tokens, position, written, targets, rows, temperature) -> torch.Tensor:
+        n, before = tokens.shape[1], self.mask[rows][:, None, None]  # (B, 1, 1, S)
+        causal = torch.ones(n, n, dtype=torch.bool, device=tokens.device).tril()
+        causal = causal.expand(len(rows), 1, n, n)
+        allowed = torch.cat([before.expand(-1, 1, n, -1), causal], -1)
+        with shared_keys(self.model), fast_products(self.model):
+            return forward_logps(
+                self.model,
+                targets,
+                written,
+                temperature,
+                input_ids=tokens,
+                attention_mask=mask_of(self.model, allowed),
+                position_ids=position,
+                past_key_values=self._cache(rows),
+                use_cache=True,
+            )
 
     def _cache(self, rows: torch.Tensor) -> DynamicCache:
         cache = DynamicCache(config=self.model.config)
@@ -125,8 +134,8 @@ class SharedPrompts:
     def backward(self) -> None:
         """Send what the answers left on the prompts' states back through the prompts."""
         outputs, leaves = self._outputs, self._leaves
-        if self._written is not None:
-            outputs, leaves = outputs + self._written.parts, leaves + self._written.leaves
+        if self.packed is not None:
+            outputs, leaves = outputs + self.packed.parts, leaves + self.packed.leaves
         pairs = zip(outputs, leaves)
         used = [(x, leaf.grad) for x, leaf in pairs if leaf.grad is not None]
         if used:

@@ -19,8 +19,8 @@ from .load import Policy
 from .savings import saves
 
 ROWS_AT_ONCE = 512  # more rows cost memory and, on a CPU, gain little
-COMPACT_BELOW = 0.75  # drop finished rows once no more than this share would remain
-ROUND = 16  # rows remain in a multiple of this: oneDNN compiles a product for every new number
+COMPACT_BELOW = 0.85  # drop finished rows once no more than this share would remain
+ROUND = 8  # rows remain in a multiple of this: oneDNN compiles a product for every new number
 
 
 def sample_groups(
@@ -122,7 +122,8 @@ def pick(
     if temperature == 0:
         ids = logits.argmax(-1)
         return ids, torch.zeros_like(uniform, dtype=torch.float32)
-    probs = allowed = torch.softmax(logits.float() / temperature, -1)
+    logits = logits.float() if temperature == 1.0 else logits.float() / temperature
+    probs = allowed = torch.softmax(logits, -1)
     if top_p < 1:
         ordered, order = probs.sort(dim=-1, descending=True, stable=True)
         # a token stays while the probability before it is below top_p; the first always does

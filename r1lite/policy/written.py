@@ -6,14 +6,11 @@ numbers as complex ones, and what has a short derivative says so itself: about h
 used only where `fits` says that it computes the same; the rest goes through transformers.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.nn.functional import embedding, linear, silu
 
 from .adapters import weight_of
-from .attention import shared_keys_attention
 
 
 def fits(model: Any) -> bool:
@@ -51,10 +48,14 @@ def turns_of(model: Any) -> torch.Tensor:
     return torch.complex(cos, sin)[0, :, : cos.shape[-1] // 2]
 
 
+def in_pairs(heads: torch.Tensor) -> torch.Tensor:
+    """Heads (..., D) in pairs as complex numbers (..., D / 2), in the same memory."""
+    return torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
+
+
 def turned(heads: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """RoPE on heads (..., D) in pairs, by complex turns (..., D / 2)."""
-    pairs = torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns).flatten(-2)
+    return torch.view_as_real(in_pairs(heads) * turns).flatten(-2)
 
 
 def joined(layer: Any, pairs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -80,94 +81,8 @@ def joined(layer: Any, pairs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     )
 
 
-def normed(x: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+def normed(x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """RMSNorm of x (..., width) without a weight, and what rows were multiplied with (..., 1)."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    scale = torch.addcmul(eps, length, length, value=1 / x.shape[-1]).rsqrt_()
     return x * scale, scale
-
-
-class _Norm(torch.autograd.Function):
-    """normed(x, eps)[0]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, eps: float) -> torch.Tensor:
-        y, scale = normed(x, eps)
-        ctx.save_for_backward(y, scale)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor):
-        y, scale = ctx.saved_tensors
-        along = (grad * y).mean(-1, keepdim=True)  # x grown in its own direction leaves y as it is
-        return torch.addcmul(grad, y, along, value=-1).mul_(scale), None
-
-
-class _Gated(torch.autograd.Function):
-    """silu(gate) * up of gate and up side by side (N, 2 F) -> (N, F)."""
-
-    @staticmethod
-    def forward(ctx: Any, both: torch.Tensor) -> torch.Tensor:
-        gate, up = both.chunk(2, -1)
-        opened = silu(gate)
-        ctx.save_for_backward(both, opened)
-        return opened * up
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor):
-        both, opened = ctx.saved_tensors
-        gate, up = both.chunk(2, -1)
-        to_gate = torch.ops.aten.silu_backward(grad * up, gate)
-        return torch.cat([to_gate, grad * opened], -1)
-
-
-class WrittenAnswers:
-    """Answers read behind prompts whose keys and values are there, in training.
-
-    parts   every joined matrix, made once an update; after the last backward their gradients go
-            back through them to the weights
-    leaves  the same cut off from that, as the answers of each micro-batch see them
-    """
-
-    def __init__(self, model: Any):
-        self.model, pairs = model, pairs_of(model)
-        self.turns = turns_of(model)
-        layers = [joined(layer, pairs) for layer in model.model.layers]
-        self.parts = [part for layer in layers for part in layer if part is not None]
-        self.leaves = [part.detach().requires_grad_(part.requires_grad) for part in self.parts]
-        leaves = iter(self.leaves)
-        self.layers = [[None if x is None else next(leaves) for x in layer] for layer in layers]
-
-    def __call__(
-        self,
-        tokens: torch.Tensor,
-        position: torch.Tensor,
-        before: Sequence[tuple[torch.Tensor, torch.Tensor]],
-        rows: torch.Tensor,
-        mask: torch.Tensor,
-    ) -> torch.Tensor:
-        """Last states (B, N, width), before the head, of tokens (B, N) at positions (B, N).
-
-        before  of each layer the keys, in pairs, and values (P, K, S, D) of the prompts
-        rows    (B,) which prompt each row follows
-        mask    what attention.mask_of made of the places (S + N) where each token may look
-        """
-        config, body = self.model.config, self.model.model
-        heads, shared = config.num_attention_heads, config.num_key_value_heads
-        eps, by_head = config.rms_norm_eps, (*tokens.shape, -1, 2 * self.turns.shape[1])
-        turns = self.turns[position.flatten()][:, None]
-        x = embedding(tokens.flatten(), body.embed_tokens.weight)
-        for (qkv, bias, out, gate_up, down), states in zip(self.layers, before):
-            found = linear(_Norm.apply(x, eps), qkv, bias).unflatten(-1, (heads + 2 * shared, -1))
-            moved, value = found.split((heads + shared, shared), 1)
-            query, key = turned(moved, turns).split((heads, shared), 1)
-            keys, values = (
-                torch.cat([old.index_select(0, rows), new.view(by_head).transpose(1, 2)], 2)
-                for old, new in zip(states, (key, value))
-            )
-            read, _ = shared_keys_attention(
-                self.model, query.view(by_head).transpose(1, 2), keys, values, mask, 1.0
-            )
-            x = x + linear(read.reshape(len(x), -1), out)
-            x = x + linear(_Gated.apply(linear(_Norm.apply(x, eps), gate_up)), down)
-        return (_Norm.apply(x, eps) * body.norm.weight).view(*tokens.shape, -1)

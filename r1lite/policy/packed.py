@@ -1,0 +1,215 @@
+"""Answers read in training, one behind the other: no product sees padding (Qwen2 and Llama, CPU).
+
+A micro-batch's tokens stand packed in N rows wherever a token is computed alone, and in a grid of
+answers only where one token looks at others. What has a short derivative says so itself. It is used
+where `written.fits` says that it computes what the model does.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import embedding, pad, silu
+
+from .products import BLOCK, Product, by_onednn, onednn_is_exact
+from .savings import saves
+from .written import joined, normed, pairs_of, turned, turns_of
+
+AT_ONCE = 32  # places of an answer that look back together; later keys are left out for them
+
+
+def n_rows(n: int) -> int:
+    """Rows in which n tokens are packed: whole blocks for oneDNN, with a dummy at least."""
+    return (n // BLOCK + 1) * BLOCK
+
+
+class Layout:
+    """Where the n tokens of a micro-batch stand: in N > n rows, and in a grid of B answers x T.
+
+    There are K key heads with G query heads each. Rows from n on are dummies, and one place of the
+    grid at least is empty in every answer. Each stands in for whatever the other lacks: nothing
+    reads what they hold, so their gradient is exactly 0.
+
+    place      (n,) where each token stands in the grid
+    to_grid    which packed heads (N, K G + 2 K) go to queries (B K, T G), keys and values (B K, T)
+    from_grid  (N, K G + 2 K) the way back; what was read, (B K, T G), goes the queries' way
+    read_to    which packed heads (N, K G) go to each place of what was read
+    parts      of each part of the grid its queries, and how many keys they may see
+    mask       (B, 1, T G, S + T) added to scores: the smallest number where none may look
+    """
+
+    def __init__(self, written: torch.Tensor, seen: torch.Tensor, config: Any, dtype: torch.dtype):
+        written = pad(written, (0, 1))
+        (answers, self.places), n_old = written.shape, seen.shape[1]
+        self.heads, shared = config.num_attention_heads, config.num_key_value_heads
+        self.each, every = self.heads // shared, self.heads + 2 * shared
+        self.place = written.flatten().nonzero()[:, 0]
+        n = len(self.place)
+        self.dummies = n_rows(n) - n
+        row = torch.full(written.shape, n).masked_scatter(written, torch.arange(n))[:, None]
+        head = torch.arange(self.heads).view(shared, 1, self.each)
+        query = row[..., None] * every + head  # (B, K, T, G)
+        key = row * every + self.heads + torch.arange(shared)[:, None]  # (B, K, T)
+        self.sizes = query.numel(), key.numel(), key.numel()
+        self.to_grid = torch.cat([x.flatten() for x in (query, key, key + shared)])
+        self.read_to = (row[..., None] * self.heads + head).flatten()
+        place = pad(self.place, (0, self.dummies), value=self.places - 1)[:, None]
+        key = place // self.places * shared + torch.arange(shared)  # (N, K) which row of the grid
+        key = key * self.places + place % self.places
+        query = (key[:, :, None] * self.each + torch.arange(self.each)).flatten(1)
+        key = key + self.sizes[0]
+        self.from_grid = torch.cat([query, key, key + self.sizes[1]], 1)
+        n_parts = max(round(self.places / AT_ONCE), 1)
+        ends = [i * self.places // n_parts for i in range(n_parts + 1)]
+        self.parts = [
+            (slice(a * self.each, b * self.each), n_old + b) for a, b in zip(ends, ends[1:])
+        ]
+        causal = torch.ones(self.places, self.places, dtype=torch.bool).tril()
+        sights = (x.expand(answers, 1, self.places, -1) for x in (seen[:, None, None], causal))
+        hidden = torch.cat(list(sights), -1).logical_not_().repeat_interleave(self.each, 2)
+        mask = torch.zeros(hidden.shape, dtype=dtype)
+        self.mask = mask.masked_fill_(hidden, torch.finfo(dtype).min)
+
+
+class _Norm(torch.autograd.Function):
+    """normed(x, eps)[0]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        y, scale = normed(x, eps)
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor):
+        y, scale = ctx.saved_tensors
+        along = (grad * y).mean(-1, keepdim=True)  # x grown in its own direction leaves y as it is
+        return torch.addcmul(grad, y, along, value=-1).mul_(scale), None
+
+
+class _Gated(torch.autograd.Function):
+    """silu(gate) * up of gate and up side by side (N, 2 F) -> (N, F)."""
+
+    @staticmethod
+    def forward(ctx: Any, both: torch.Tensor) -> torch.Tensor:
+        gate, up = both.chunk(2, -1)
+        opened = silu(gate)
+        ctx.save_for_backward(both, opened)
+        return opened * up
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor):
+        both, opened = ctx.saved_tensors
+        gate, up = both.chunk(2, -1)
+        found = torch.empty_like(both)
+        to_gate, to_up = found.chunk(2, -1)
+        torch.mul(grad, opened, out=to_up)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=to_gate)
+        return found
+
+
+class _Moved(torch.autograd.Function):
+    """The rows `to` of x (..., D) -> (rows, D); the rows `back` of the gradient go to x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, to: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+        ctx.back, ctx.shape = back.flatten(), x.shape
+        return x.view(-1, x.shape[-1]).index_select(0, to.flatten())
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor):
+        return grad.index_select(0, ctx.back).view(ctx.shape), None, None
+
+
+class _Attention(torch.autograd.Function):
+    """Queries (R, T G, D) look at keys and read values (R, S + T, D) -> (R, T G, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, query, keys, values, mask, parts):
+        kept, read = [], []
+        for part, seen in parts:
+            scores = query[:, part] @ keys[:, :seen].transpose(1, 2)
+            scores.unflatten(0, (len(mask), -1)).add_(mask[:, :, part, :seen])
+            kept.append(scores.softmax(-1))
+            read.append(kept[-1] @ values[:, :seen])
+        ctx.save_for_backward(query, keys, values, *kept)
+        ctx.parts = parts
+        return torch.cat(read, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor):
+        query, keys, values, *kept = ctx.saved_tensors
+        to_query, to_keys, to_values = [], torch.zeros_like(keys), torch.zeros_like(values)
+        for (part, seen), weights in zip(ctx.parts, kept):
+            slope = grad[:, part] @ values[:, :seen].transpose(1, 2)
+            slope = torch.ops.aten._softmax_backward_data(slope, weights, -1, weights.dtype)
+            to_query.append(slope @ keys[:, :seen])
+            to_keys[:, :seen] += slope.transpose(1, 2) @ query[:, part]
+            to_values[:, :seen] += weights.transpose(1, 2) @ grad[:, part]
+        return torch.cat(to_query, 1), to_keys, to_values, None, None
+
+
+class PackedAnswers:
+    """Answers read behind prompts whose keys and values are there, in training.
+
+    parts   every joined matrix, made once an update; after the last backward their gradients go
+            back through them to the weights
+    leaves  the same cut off from that, as the answers of each micro-batch see them
+    """
+
+    def __init__(self, model: Any):
+        self.model, pairs = model, pairs_of(model)
+        self.turns = turns_of(model)
+        layers = [joined(layer, pairs) for layer in model.model.layers]
+        self.parts = [part for layer in layers for part in layer if part is not None]
+        self.leaves = [part.detach().requires_grad_(part.requires_grad) for part in self.parts]
+        leaves = ((leaf, leaf.detach().t().contiguous()) for leaf in self.leaves)
+        self.layers = [[None if x is None else next(leaves) for x in layer] for layer in layers]
+        fast = saves("onednn_products") and onednn_is_exact()
+        self.library = by_onednn if fast else contextlib.nullcontext
+
+    def __call__(
+        self,
+        tokens: torch.Tensor,
+        position: torch.Tensor,
+        written: torch.Tensor,
+        before: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        rows: torch.Tensor,
+        seen: torch.Tensor,
+    ) -> torch.Tensor:
+        """Last states (n, width), before the head, of the n tokens that are written.
+
+        tokens, position, written  (B, T) answers, where each token stands, and which are there
+        before  of each layer the keys, in pairs, and values (P, K, S, D) of the prompts
+        rows    (B,) which prompt each answer follows; seen: (B, S) False where that is padded
+        """
+        body, width = self.model.model, 2 * self.turns.shape[1]
+        embeddings = body.embed_tokens.weight
+        eps = embeddings.new_tensor(self.model.config.rms_norm_eps)
+        layout = Layout(written, seen, self.model.config, embeddings.dtype)
+        here = pad(position, (0, 1)).flatten()[layout.place]
+        turns = self.turns[pad(here, (0, layout.dummies))][:, None]
+        n_shared = before[0][0].shape[1]
+        n_grid = len(rows) * n_shared
+        turns = turns.repeat(1, layout.heads + 2 * n_shared, 1)
+        turns[:, -n_shared:] = 1  # values are not turned
+        x = embedding(pad(tokens, (0, 1)).flatten()[layout.place], embeddings)
+        x = pad(x, (0, 0, 0, layout.dummies))
+        for (qkv, bias, out, gate_up, down), states in zip(self.layers, before):
+            heads = self._product(_Norm.apply(x, eps), qkv, bias).unflatten(-1, (-1, width))
+            grid = _Moved.apply(turned(heads, turns), layout.to_grid, layout.from_grid)
+            query, *new = (x.view(n_grid, -1, width) for x in grid.split(layout.sizes))
+            keys, values = (
+                torch.cat([old.index_select(0, rows).flatten(0, 1), x], 1)
+                for old, x in zip(states, new)
+            )
+            read = _Attention.apply(query, keys, values, layout.mask, layout.parts)
+            read = _Moved.apply(read, layout.from_grid[:, : layout.heads], layout.read_to)
+            x = x + self._product(read.view(len(x), -1), out)
+            x = x + self._product(_Gated.apply(self._product(_Norm.apply(x, eps), gate_up)), down)
+        return _Norm.apply(x[: len(layout.place)], eps) * body.norm.weight
+
+    def _product(self, x: torch.Tensor, weight: Any, bias: Any = None) -> torch.Tensor:
+        leaf, turned = weight
+        return Product.apply(x, leaf, bias and bias[0], self.library, turned)
