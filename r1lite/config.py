@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,61 +153,17 @@ class RunConfig:
         return dataclasses.asdict(self) | {"log_to": list(self.log_to)}
 
 
-LONGEST = 65536  # tokens of an answer
-_MANY = (1, 10**9)
-_RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("accuracy_weight", "format_weight", "beta"), (0, 100)),
-    **dict.fromkeys(("clip_epsilon", "clip_epsilon_high", "dual_clip", "importance_cap"), (0, 1e9)),
-    **dict.fromkeys(("steps", "reference_every", "checkpoint_every", "samples_every"), _MANY),
-    "micro_batch_tokens": _MANY, "n_problems": (1, 65536), "n_minibatches": (1, 65536),
-    "n_answers": (2, 1024), "max_new_tokens": (1, LONGEST), "overlong_buffer": (0, LONGEST),
-    "temperature": (0.01, 10), "longer_after": (0, 10**9), "learning_rate": (0, 1),
-    "warmup_steps": (0, 10**6), "max_grad_norm": (1e-6, 1e9), "inner_epochs": (1, 1000),
-    "lora_rank": (1, 4096), "lora_alpha": (0, 1e6), "engine_memory": (0.01, 1),
-}  # fmt: skip
-_CHOICES: dict[str, tuple[str | bool, ...]] = {
-    "family": ("countdown", "programs", "science", "logic", "chat"),
-    "form": ("deepseekmath", "r1-printed", "gspo", "cispo"), "kl_in": ("loss", "reward"),
-    "length_norm": ("own", "mean", "limit"), "advantage_scale": ("std", "batch", "none"),
-    "kl_estimator": ("k1", "k2", "k3"), "dtype": ("float32", "bfloat16", "float16"),
-    "tuning": ("full", "lora", "qlora"), "rollouts": ("own", "vllm"),
-    "optimizer": ("adamw", "adamw_8bit", "paged_adamw_8bit"),
-    **{f.name: (True, False) for f in dataclasses.fields(RunConfig) if f.type == "bool"},
-}  # fmt: skip
-
-# The paper's R1-Zero settings (v2 p3 and p7). Its clip epsilon is stated for R1's first RL stage.
-_PAPER = dict(
-    model="deepseek-ai/DeepSeek-V3-Base", dtype="bfloat16", template="r1-zero",
-    learning_rate=3e-6, warmup_steps=0, beta=0.001, reference_every=400, clip_epsilon=10.0,
-    n_problems=512, n_answers=16, n_minibatches=16, max_new_tokens=32768, steps=10400,
-    format_weight=1.0,
-)  # fmt: skip
-# GPUs of so many GB. What fits is planned (`python -m r1lite plan`), not yet measured.
-_GPU = dict(
-    template="r1-zero", dtype="bfloat16", tuning="lora", lora_rank=32, lora_alpha=64.0,
-    learning_rate=1e-5, steps=400, max_new_tokens=1024,
-    micro_batch_tokens=8192, gradient_checkpointing=True, format_weight=1.0,
-)  # fmt: skip
-_VLLM = dict(rollouts="vllm", importance_cap=2.0)
-_GPUS: dict[str, dict[str, Any]] = {
-    "16gb": dict(  # float16: the T4 of free notebooks has no bfloat16
-        model="Qwen/Qwen2.5-1.5B", problems="gsm8k", tuning="qlora", dtype="float16",
-        optimizer="paged_adamw_8bit", n_problems=16, micro_batch_tokens=4096,
-    ),
-    "24gb": dict(_VLLM, model="Qwen/Qwen2.5-3B", problems="gsm8k"),
-    "80gb": dict(
-        _VLLM, model="Qwen/Qwen2.5-7B", problems="math", max_new_tokens=4096,
-        micro_batch_tokens=32768,
-    ),
-    "8x80gb": dict(  # with torchrun: all weights, in slices
-        _VLLM, model="Qwen/Qwen2.5-7B", problems="math", tuning="full", learning_rate=1e-6,
-        n_problems=128, max_new_tokens=4096, micro_batch_tokens=16384,
-    ),
-}  # fmt: skip
+# What each number may be, from and to; what each name may be; and the presets: what a preset is for
+# ("about"), and the fields in which it is not as above.
+_SETTINGS = json.loads(Path(__file__).with_name("settings.json").read_text(encoding="utf-8"))
+_RANGES: dict[str, list[float]] = _SETTINGS["ranges"]
+LONGEST = int(_RANGES["max_new_tokens"][1])  # tokens of an answer
+_CHOICES: dict[str, list[str | bool]] = _SETTINGS["choices"] | {
+    f.name: [True, False] for f in dataclasses.fields(RunConfig) if f.type == "bool"
+}
 PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {},
-    **{name: _GPU | numbers for name, numbers in _GPUS.items()},
-    "paper": _PAPER,
+    name: {field: value for field, value in row.items() if field != "about"}
+    for name, row in _SETTINGS["presets"].items()
 }
 
 

@@ -137,15 +137,16 @@ def test_computed_tokens_are_counted_with_their_padding(exact, rows):
         figures = gradient(exact, rows, SETTINGS.change(micro_batch_tokens=budget))[1]
         return figures["tokens_computed"], figures["tokens_trained"]
 
-    prompts = {tuple(row.prompt_ids) for row in rows}
+    taught = [row for row in rows if row.advantage]
+    prompts = {tuple(row.prompt_ids) for row in taught}
     read = len(prompts) * max(map(len, prompts))
-    answers = [len(row.answer_ids) for row in rows]
+    answers, whole = [len(row.answer_ids) for row in taught], list(map(len, taught))
     assert computed(10**6)[0] == read + (sum(answers) // 64 + 1) * 64  # packed: one batch
     assert computed(1)[0] == read + sum((n // 64 + 1) * 64 for n in answers)
-    with without("written_out_training"):
-        assert computed(10**6)[0] == read + len(answers) * max(answers)
-        assert computed(1)[0] == read + sum(answers)
-        assert computed(1)[1] == sum(map(len, prompts)) + sum(answers)
+    assert computed(1)[1] == sum(map(len, prompts)) + sum(answers)
+    with without("packed_training"):
+        assert computed(10**6) == (len(whole) * max(whole), sum(whole))
+        assert computed(1) == (sum(whole), sum(whole))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -399,7 +399,7 @@ def test_a_real_step_stays_near_its_plan(tokenizer, tuning, checkpointing):
     group = dataclasses.replace(group, rewards=tuple(map(float, range(8))))
     optimizer = make_optimizer(policy, cfg)
     rows = minibatches([group], cfg, 1)[0]
-    with Held() as held, without("prompt_once_in_training"):
+    with Held() as held, without("packed_training"):
         for step in (1, 2):
             update(policy, rows, optimizer, cfg, step)
     planned = memory._parts(_shape_of(model.config), cfg, 16, 80 * GIB, 1)[1]

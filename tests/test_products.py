@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import linear
 
 from r1lite.policy import products
-from r1lite.policy.products import BLOCK, fast_products, onednn_is_exact
+from r1lite.policy.products import BLOCK, Product, fast_products, onednn_is_exact
 from r1lite.policy.savings import without
 
 
@@ -29,7 +29,7 @@ def gradients(n_rows: int, dtype: torch.dtype, context, bias: bool = True) -> li
 @pytest.mark.parametrize("n_rows", [1, BLOCK // 2, BLOCK // 2 + 1, BLOCK, 3 * BLOCK + 5])
 def test_values_and_gradients_are_as_near_the_truth_as_usual(n_rows, bias, monkeypatch):
     if not onednn_is_exact():
-        monkeypatch.setattr(products, "by_onednn", contextlib.nullcontext)  # the splitting remains
+        monkeypatch.setattr(products, "by_onednn", contextlib.nullcontext)
     monkeypatch.setattr(products, "onednn_is_exact", lambda: True)
     truth = gradients(n_rows, torch.float64, contextlib.nullcontext(), bias)
     usual = gradients(n_rows, torch.float32, contextlib.nullcontext(), bias)
@@ -48,16 +48,31 @@ def test_what_is_frozen_gets_no_gradient():
     assert frozen.grad is None and torch.allclose(x.grad, frozen.sum(0).expand_as(x), atol=1e-5)
 
 
-def test_whole_blocks_go_to_onednn_and_only_they(monkeypatch):
+def test_many_rows_go_to_onednn_and_few_do_not(monkeypatch):
     """What is counted is the precision that is set while PyTorch multiplies."""
     monkeypatch.setattr(products, "onednn_is_exact", lambda: True)
-    seen, mm = [], torch.mm
+    seen, before = [], torch.Tensor.__matmul__
     monkeypatch.setattr(
-        torch, "mm", lambda a, b, out: seen.append((len(a), setting())) or mm(a, b, out=out)
+        torch.Tensor,
+        "__matmul__",
+        lambda a, b: seen.append((len(a), setting())) or before(a, b),
     )
-    with fast_products(), torch.no_grad():
-        linear(torch.randn(2 * BLOCK + 3, 8), torch.randn(8, 8))
-    assert seen == [(2 * BLOCK, "bf16"), (3, "none")]
+    weight, x = torch.randn(8, 8, requires_grad=True), torch.randn(BLOCK + 3, 8).requires_grad_()
+    with fast_products():
+        out = linear(x, weight)
+        linear(x[: BLOCK - 1], weight)
+    assert seen == [(BLOCK + 3, "bf16")]
+    out.sum().backward()
+    assert seen[1:] == [(BLOCK + 3, "bf16"), (8, "bf16")] and setting() == "none"
+
+
+def test_a_weight_that_micro_batches_share_gathers_its_gradient():
+    x, weight = torch.randn(3, 5, 8).double(), torch.randn(4, 8).double().requires_grad_()
+    turned = weight.detach().t().contiguous()
+    for part in x:
+        Product.apply(part, weight, None, contextlib.nullcontext, turned).square().sum().backward()
+    expected = sum(2 * (part @ weight.detach().t()).t() @ part for part in x)
+    assert torch.allclose(weight.grad, expected)
 
 
 def test_the_setting_comes_back_after_an_error():

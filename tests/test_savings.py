@@ -20,6 +20,7 @@ from r1lite.policy.adapters import Reference
 from r1lite.policy.attention import can_share_keys
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import plain_head, token_logps
+from r1lite.policy.prompts import shares_prompts
 from r1lite.policy.savings import SAVINGS, saves, without
 from r1lite.policy.written import fits
 from r1lite.world import make_problems
@@ -117,9 +118,13 @@ def test_the_gradient_is_the_naive_one_with_and_without(policy, rows, name, smal
         assert_same(gradient(policy, rows), naive_gradient(policy, rows, SETTINGS))
 
 
-def test_long_answers_take_the_attention_kernel_and_give_the_same(policy, rows, monkeypatch):
-    monkeypatch.setattr(attention, "SHORT", 5)
-    assert_same(gradient(policy, rows), naive_gradient(policy, rows, SETTINGS))
+def test_the_attention_kernel_of_other_devices_gives_the_same_answers(
+    policy, problems, monkeypatch
+):
+    with without("written_out"):
+        expected = draw(policy, problems)
+        monkeypatch.setattr(attention, "BY_PRODUCTS", ())
+        assert tokens(draw(policy, problems)) == tokens(expected)
 
 
 def test_with_a_reference_too(policy, rows):
@@ -181,11 +186,11 @@ def test_a_prompt_is_read_once_a_group(policy, rows, monkeypatch):
         return answers.n_real
 
     answers, prompts = sum(len(r.answer_ids) for r in rows), [len(r.prompt_ids) for r in rows]
-    shared = can_share_keys(policy.model)
+    shared = shares_prompts(policy.model)
     assert computed() == answers + (sum(prompts[:4]) if shared else sum(prompts))
     with without("prompt_once_in_training"):
         assert computed() == answers + sum(prompts)
-    monkeypatch.setattr(update_module, "SHARE_UP_TO", max(map(len, rows)) - 1)  # masks too large
+    monkeypatch.setattr(update_module, "PACK_UP_TO", max(map(len, rows)) - 1)  # masks too large
     assert computed() == answers + sum(prompts)
 
 

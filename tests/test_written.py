@@ -61,9 +61,8 @@ def test_training_takes_it_where_it_fits_and_only_there(mini, monkeypatch):
 
     AnswerLogps(mini.model, [Row()], 0, 1.0)
     assert len(made) == 1
-    for name in ("written_out_training", "shared_keys"):
-        with without(name):
-            AnswerLogps(mini.model, [Row()], 0, 1.0)
+    with without("packed_training"):
+        AnswerLogps(mini.model, [Row()], 0, 1.0)
     mini.model.config.hidden_act = "gelu"
     AnswerLogps(mini.model, [Row()], 0, 1.0)
     assert len(made) == 1

@@ -137,7 +137,7 @@ def ladder(cfg: RunConfig, *, rounds: int = 5) -> dict[str, dict[str, float]]:
     What it adds is the median of the rounds' differences, as a machine is not alike in all rounds.
     """
     off = {"all on": ()} | {name: (name,) for name in SAVINGS}
-    behind = {"block_cache": "written_out", "shared_keys": "written_out_training"}
+    behind = {"block_cache": "written_out", "shared_keys": "written_out"}
     off |= {name: (other, name) for name, other in behind.items()}  # else it would not be used
     times: dict[str, list[float]] = {name: [] for name in off}
     for _ in range(rounds):

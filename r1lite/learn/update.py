@@ -112,36 +112,43 @@ def logps_of(policy: Policy, model: Any, rows: Sequence[Row], cfg: RunConfig) ->
     return [found[i] for i in range(len(rows))]
 
 
-# Sharing a prompt needs a mask of answer x (prompt + answer), which grows with the square of the
-# length; the plain pass needs none. Beyond this many tokens the mask would cost more than it saves.
-SHARE_UP_TO = 2048
+# Packed answers look back through products that hold a score for every pair of places, which grows
+# with the square of the length; the plain pass takes a kernel that holds none.
+PACK_UP_TO = 2048  # tokens of prompt and answer
 
 
 class AnswerLogps:
-    """Log-probabilities of answers under a model as it is now, its prompts read only once.
+    """Log-probabilities of answers under a model as it is now.
 
+    Where the model can be written out, prompts are read only once and answers are packed.
     n_real, n_computed  tokens multiplied with the model's matrices so far, without and with padding
     """
 
     def __init__(self, model: Any, rows: Sequence[Row], pad_id: int, temperature: float):
         self.model, self.temperature, self.shared = model, temperature, None
-        short = rows and max(map(len, rows)) <= SHARE_UP_TO
-        if short and saves("prompt_once_in_training") and shares_prompts(model):
-            self.shared = SharedPrompts(model, [tuple(row.prompt_ids) for row in rows], pad_id)
-        mask = self.shared.mask if self.shared else torch.zeros(0)
-        self.n_real, self.n_computed = int(mask.sum()), mask.numel()
+        self.n_real = self.n_computed = 0
+        short = rows and max(map(len, rows)) <= PACK_UP_TO
+        if short and saves("packed_training") and shares_prompts(model):
+            prompts = {self._name(row): row.prompt_ids for row in rows}
+            self.shared = SharedPrompts(model, prompts, pad_id)
+            self.n_real, self.n_computed = int(self.shared.mask.sum()), self.shared.mask.numel()
+
+    @staticmethod
+    def _name(row: Row) -> Any:
+        """Of the prompt of a row: equal prompts are one, if that is to be saved."""
+        return tuple(row.prompt_ids) if saves("prompt_once_in_training") else id(row)
 
     def of(self, rows: Sequence[Row], batch: Batch) -> torch.Tensor:
         """(B, L-1), 0 outside the answers; batch holds the same rows."""
+        how = {"response_mask": batch.response_mask, "temperature": self.temperature}
         lengths = [len(row.answer_ids) if self.shared else len(row) for row in rows]
         self.n_real += sum(lengths)
-        packed = self.shared is not None and self.shared.packed is not None
-        self.n_computed += n_rows(sum(lengths)) if packed else len(rows) * max(lengths)
-        how = {"response_mask": batch.response_mask, "temperature": self.temperature}
-        if self.shared is None:
-            with fast_products(self.model):
-                return token_logps(self.model, batch.token_ids, **how)
-        return self.shared.token_logps([tuple(r.prompt_ids) for r in rows], batch.token_ids, **how)
+        if self.shared is not None:
+            self.n_computed += n_rows(sum(lengths))
+            return self.shared.token_logps([self._name(r) for r in rows], batch.token_ids, **how)
+        self.n_computed += len(rows) * max(lengths)
+        with fast_products(self.model):
+            return token_logps(self.model, batch.token_ids, **how)
 
     def backward(self) -> None:
         """The last part of the gradient, after the backward of every micro-batch."""

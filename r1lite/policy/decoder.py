@@ -89,10 +89,8 @@ class WrittenOut:
         ]
         self.head = (model.lm_head.weight * body.norm.weight).t().contiguous()
         self.held = seen.shape[1]
-        self.rooms = [
-            self._room(states, torch.arange(states.shape[1]))
-            for x in cache.layers
-            for states in [torch.stack([x.keys[..., pairs], x.values]).flatten(1, 2)]
+        self.rooms = [  # (2, B K, S, D), full: the first step makes room
+            torch.stack([x.keys[..., pairs], x.values]).flatten(1, 2) for x in cache.layers
         ]
         self.position = seen.sum(-1)
         hidden = torch.zeros(seen.shape, dtype=model.dtype, device=seen.device)
@@ -103,8 +101,7 @@ class WrittenOut:
         """These rows of keys and values (2, B K, held, D), with room for a block more."""
         n, _, _, width = states.shape
         room = states.new_empty(n, len(rows), self.held + self.BLOCK, width)
-        held = (x[:, :, : self.held] for x in (states, room))
-        torch.index_select(next(held), 1, rows, out=next(held))
+        torch.index_select(states[:, :, : self.held], 1, rows, out=room[:, :, : self.held])
         return room
 
     def _times(
@@ -119,8 +116,7 @@ class WrittenOut:
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Append tokens (B,); returns the logits (B, V) of the next ones."""
         if self.held == self.rooms[0].shape[2]:
-            everyone = torch.arange(self.rooms[0].shape[1])
-            self.rooms = [self._room(room, everyone) for room in self.rooms]
+            self.keep(torch.arange(len(tokens)))
         if self.held == self.hidden.shape[2]:
             self.hidden = torch.nn.functional.pad(self.hidden, (0, self.BLOCK))
         batch, new, heads, shared = len(tokens), self.held, self.heads, self.shared

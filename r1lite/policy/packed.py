@@ -43,12 +43,12 @@ class Layout:
         written = pad(written, (0, 1))
         (answers, self.places), n_old = written.shape, seen.shape[1]
         self.heads, shared = config.num_attention_heads, config.num_key_value_heads
-        self.each, every = self.heads // shared, self.heads + 2 * shared
+        each, every = self.heads // shared, self.heads + 2 * shared
         self.place = written.flatten().nonzero()[:, 0]
         n = len(self.place)
         self.dummies = n_rows(n) - n
         row = torch.full(written.shape, n).masked_scatter(written, torch.arange(n))[:, None]
-        head = torch.arange(self.heads).view(shared, 1, self.each)
+        head = torch.arange(self.heads).view(shared, 1, each)
         query = row[..., None] * every + head  # (B, K, T, G)
         key = row * every + self.heads + torch.arange(shared)[:, None]  # (B, K, T)
         self.sizes = query.numel(), key.numel(), key.numel()
@@ -57,19 +57,16 @@ class Layout:
         place = pad(self.place, (0, self.dummies), value=self.places - 1)[:, None]
         key = place // self.places * shared + torch.arange(shared)  # (N, K) which row of the grid
         key = key * self.places + place % self.places
-        query = (key[:, :, None] * self.each + torch.arange(self.each)).flatten(1)
+        query = (key[:, :, None] * each + torch.arange(each)).flatten(1)
         key = key + self.sizes[0]
         self.from_grid = torch.cat([query, key, key + self.sizes[1]], 1)
         n_parts = max(round(self.places / AT_ONCE), 1)
         ends = [i * self.places // n_parts for i in range(n_parts + 1)]
-        self.parts = [
-            (slice(a * self.each, b * self.each), n_old + b) for a, b in zip(ends, ends[1:])
-        ]
+        self.parts = [(slice(a * each, b * each), n_old + b) for a, b in zip(ends, ends[1:])]
         causal = torch.ones(self.places, self.places, dtype=torch.bool).tril()
         sights = (x.expand(answers, 1, self.places, -1) for x in (seen[:, None, None], causal))
-        hidden = torch.cat(list(sights), -1).logical_not_().repeat_interleave(self.each, 2)
-        mask = torch.zeros(hidden.shape, dtype=dtype)
-        self.mask = mask.masked_fill_(hidden, torch.finfo(dtype).min)
+        hidden = torch.cat(list(sights), -1).logical_not_().repeat_interleave(each, 2)
+        self.mask = hidden.to(dtype).mul_(torch.finfo(dtype).min)
 
 
 class _Norm(torch.autograd.Function):

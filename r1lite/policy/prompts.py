@@ -4,17 +4,15 @@ The answers to a problem share its prompt. Its keys and values are computed once
 every answer; in training their gradients are gathered and sent back through the prompt once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
-from .attention import can_share_keys, mask_of, shared_keys
-from .logprobs import answer_logps, cross_entropy_logps, forward_logps, plain_head
+from .logprobs import answer_logps, cross_entropy_logps, plain_head
 from .packed import PackedAnswers
 from .products import fast_products
-from .savings import saves
 from .written import fits, pairs_of
 
 
@@ -50,26 +48,23 @@ class SharedPrompts:
 
     The graph is cut between prompts and answers: answers see leaves. Each micro-batch's backward
     leaves its gradient there, and backward() takes the sum through the prompts.
+    prompts  name -> tokens; answers give the name of theirs
     """
 
-    def __init__(self, model: Any, prompts: Sequence[tuple[int, ...]], pad_id: int):
+    def __init__(self, model: Any, prompts: Mapping[Any, Sequence[int]], pad_id: int):
         self.model = model
-        self.row_of = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+        self.row_of = {name: i for i, name in enumerate(prompts)}
         cache = DynamicCache(config=model.config)
         with fast_products(model):
-            logits, self.mask = read_prompts(model, list(self.row_of), pad_id, cache)
-        self._outputs, self.packed = [logits], None
-        wanted = saves("written_out_training") and saves("shared_keys")
-        if wanted and fits(model) and plain_head(model)[0] is not None:
-            self.packed = PackedAnswers(model)
-        order = ... if self.packed is None else (..., pairs_of(model))
-        for layer in cache.layers:
-            self._outputs += [layer.keys[order], layer.values]
+            logits, self.mask = read_prompts(model, list(prompts.values()), pad_id, cache)
+        self._packed, pairs = PackedAnswers(model), pairs_of(model)
+        states = [x for layer in cache.layers for x in (layer.keys[..., pairs], layer.values)]
+        self._outputs = [logits, *states]
         self._leaves = [x.detach().requires_grad_(x.requires_grad) for x in self._outputs]
 
     def token_logps(
         self,
-        prompts: Sequence[tuple[int, ...]],
+        names: Sequence[Any],
         token_ids: torch.Tensor,
         response_mask: torch.Tensor,
         *,
@@ -77,73 +72,42 @@ class SharedPrompts:
     ) -> torch.Tensor:
         """What logprobs.token_logps returns, (B, L-1), with 0 outside the mask.
 
-        prompts        the B prompts that the rows of token_ids (B, L) begin with
+        names          of the B prompts that the rows of token_ids (B, L) begin with
         response_mask  (B, L-1) True where token l + 1 belongs to the answer
         """
-        device = token_ids.device
-        rows = torch.tensor([self.row_of[prompt] for prompt in prompts], device=device)
-        n_prompt = torch.tensor([len(prompt) for prompt in prompts], device=device)[:, None]
+        rows = torch.tensor([self.row_of[name] for name in names])
+        n_prompt = self.mask.sum(-1)[rows, None]
         n_answer = response_mask.sum(-1, keepdim=True)
-        place = torch.arange(int(n_answer.max()), device=device)[None]
+        place = torch.arange(int(n_answer.max()))[None]
         written = place < n_answer  # (B, T)
         answers = token_ids.gather(1, (n_prompt + place).clamp(max=token_ids.shape[1] - 1))
         # a prompt's last token speaks of the first token of an answer
         first = self._leaves[0].index_select(0, rows)
-        logps = cross_entropy_logps(first, answers[:, 0], temperature)[:, None]
+        logps = first.new_zeros(answers.shape)
+        logps[:, 0] = cross_entropy_logps(first, answers[:, 0], temperature)
         if answers.shape[1] > 1:
-            tokens, position = answers[:, :-1], n_prompt + place[:, :-1]
-            read = self._through if self.packed is None else self._of_packed
-            rest = read(tokens, position, written[:, 1:], answers[:, 1:], rows, temperature)
-            logps = torch.cat([logps, rest], -1)
+            what, after = (answers[:, :-1], (n_prompt + place)[:, :-1]), written[:, 1:]
+            states = list(zip(self._leaves[1::2], self._leaves[2::2]))
+            hidden = self._packed(*what, after, states, rows, self.mask[rows])[None]
+            with fast_products(self.model):
+                head, said = self.model.lm_head.weight, answers[:, 1:][after][None]
+                found = answer_logps(hidden, head, said, None, temperature)
+            logps[:, 1:] = logps[:, 1:].masked_scatter(after, found)
         return logps.new_zeros(response_mask.shape).masked_scatter(response_mask, logps[written])
 
-    def _of_packed(self, tokens, position, written, targets, rows, temperature) -> torch.Tensor:
-        states = list(zip(self._leaves[1::2], self._leaves[2::2]))
-        hidden = self.packed(tokens, position, written, states, rows, self.mask[rows])
-        with fast_products(self.model):
-            head, wanted = self.model.lm_head.weight, targets[written]
-            found = answer_logps(hidden[None], head, wanted[None], None, temperature)
-        return found.new_zeros(tokens.shape).masked_scatter(written, found)
-
-    def _through(self, tokens, position, written, targets, rows, temperature) -> torch.Tensor:
-        n, before = tokens.shape[1], self.mask[rows][:, None, None]  # (B, 1, 1, S)
-        causal = torch.ones(n, n, dtype=torch.bool, device=tokens.device).tril()
-        causal = causal.expand(len(rows), 1, n, n)
-        allowed = torch.cat([before.expand(-1, 1, n, -1), causal], -1)
-        with shared_keys(self.model), fast_products(self.model):
-            return forward_logps(
-                self.model,
-                targets,
-                written,
-                temperature,
-                input_ids=tokens,
-                attention_mask=mask_of(self.model, allowed),
-                position_ids=position,
-                past_key_values=self._cache(rows),
-                use_cache=True,
-            )
-
-    def _cache(self, rows: torch.Tensor) -> DynamicCache:
-        cache = DynamicCache(config=self.model.config)
-        states = iter(self._leaves[1:])
-        for i, (keys, values) in enumerate(zip(states, states)):
-            # its gradient is one sum per prompt; that of keys[rows] would be sorted first
-            cache.update(keys.index_select(0, rows), values.index_select(0, rows), i)
-        return cache
-
     def backward(self) -> None:
-        """Send what the answers left on the prompts' states back through the prompts."""
-        outputs, leaves = self._outputs, self._leaves
-        if self.packed is not None:
-            outputs, leaves = outputs + self.packed.parts, leaves + self.packed.leaves
-        pairs = zip(outputs, leaves)
+        """Send what the answers left on the prompts' states back through the prompts, and what they
+        left on joined matrices back to the weights."""
+        outputs = self._outputs + self._packed.parts
+        pairs = zip(outputs, self._leaves + self._packed.leaves)
         used = [(x, leaf.grad) for x, leaf in pairs if leaf.grad is not None]
         if used:
             torch.autograd.backward(*zip(*used))
 
 
 def shares_prompts(model: Any) -> bool:
-    """Whether SharedPrompts fits this model: checkpointed layers keep no keys, and weights in
-    slices are taken apart before the last backward."""
+    """Whether SharedPrompts fits this model: what is written out computes the same, layers keep
+    their keys (checkpointed ones do not), and weights are whole until the last backward."""
     checkpoints = getattr(model, "is_gradient_checkpointing", False)
-    return can_share_keys(model) and not checkpoints and not hasattr(model, "compute_logps")
+    plain = fits(model) and plain_head(model)[0] is not None
+    return plain and not checkpoints and not hasattr(model, "compute_logps")

@@ -12,7 +12,7 @@ SAVINGS = {
     "drop_finished_rows": "answers that have ended leave the batch while the others go on",
     "block_cache": "keys and values are written in place, not copied at every token",
     "written_out": "a decoding step is written out in tensors, without the model's modules",
-    "written_out_training": "so are the layers that read answers in training",
+    "packed_training": "so is training on answers, and none of its products sees padding",
     "onednn_products": "float32 matrices are multiplied by oneDNN, not MKL, where that is exact",
     "shared_keys": "query heads that share a key head read it without a copy",
     "drop_equal_groups": "groups whose rewards are equal are not trained on: their gradient is 0",
