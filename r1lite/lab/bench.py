@@ -15,6 +15,7 @@ from ..learn import train
 from ..learn.rollout import draw_problems, sample
 from ..policy import Policy, load_policy
 from ..policy.savings import SAVINGS, without
+from ..prompt import render
 from ..runlog import describe_run, read_json, read_jsonl, write_json
 from .floor import floor, matrices, product_seconds
 
@@ -29,21 +30,36 @@ def bench_config(**changes: Any) -> RunConfig:
 
 
 def timed_run(cfg: RunConfig) -> list[dict[str, Any]]:
-    """Train from the base in a folder that is thrown away; returns its metrics rows."""
+    """Train from the base in a folder that is thrown away; returns its metrics rows.
+
+    Each with "lengths" beside what is logged: tokens of every answer that was written.
+    """
+    lengths: list[int] = []
+
+    def noted(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        lengths.extend(map(len, completion_ids))
+        return [0.0] * len(completion_ids)  # adds nothing to the reward
+
     with tempfile.TemporaryDirectory() as folder:
-        train(cfg.change(run_dir=folder, checkpoint_every=10**9), progress=False)
-        return read_jsonl(Path(folder) / "metrics.jsonl")
+        cfg = cfg.change(run_dir=folder, checkpoint_every=10**9)
+        train(cfg, rewards={"noted": noted}, progress=False)
+        rows = read_jsonl(Path(folder) / "metrics.jsonl")
+    n = len(lengths) // len(rows)
+    return [row | {"lengths": lengths[i * n : (i + 1) * n]} for i, row in enumerate(rows)]
 
 
 def figures(rows: Sequence[dict[str, Any]], cfg: RunConfig) -> dict[str, float]:
-    """Medians over steps, the first left out: it pays for what is made only once."""
+    """Medians over steps, the first left out: it pays for what is made only once.
+
+    The seconds are those of the step in the middle, so that its parts add up.
+    """
+    answers, middle = cfg.n_problems * cfg.n_answers, middle_step(rows)
     rows = rows[1:] if len(rows) > 1 else rows
-    answers = cfg.n_problems * cfg.n_answers
 
     def mid(value) -> float:
         return median(value(row) for row in rows)
 
-    parts = {f"{k}_s": median(row["seconds"].get(k, 0.0) for row in rows) for k in (*PARTS, "step")}
+    parts = {f"{k}_s": middle["seconds"].get(k, 0.0) for k in (*PARTS, "step")}
     return parts | {
         "mean_tokens": mid(lambda r: r["length"]),
         "rollout_tokens_per_s": mid(lambda r: r["length"] * answers / r["seconds"]["rollout"]),
@@ -55,12 +71,18 @@ def figures(rows: Sequence[dict[str, Any]], cfg: RunConfig) -> dict[str, float]:
     }
 
 
-def floor_of(policy: Policy, cfg: RunConfig) -> dict[str, float]:
-    """The floor of a step with these settings, for answers that the base writes."""
-    groups = sample(policy, draw_problems(cfg, 1), cfg, 2)
-    lengths = [len(r.token_ids) for g in groups for r in g.rollouts]
-    prompts = [len(g.prompt_ids) for g in groups]
-    return floor(policy.model, prompts, lengths, min(cfg.micro_batch_tokens, 8192))
+def middle_step(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the step that took the median of seconds, the first left out."""
+    rows = sorted(rows[1:] if len(rows) > 1 else rows, key=lambda row: row["seconds"]["step"])
+    return rows[len(rows) // 2]
+
+
+def floor_of(policy: Policy, cfg: RunConfig, row: dict[str, Any]) -> dict[str, float]:
+    """The floor of one step of timed_run: of its prompts, and answers as long as they were."""
+    problems = draw_problems(cfg, row["step"] - 1)
+    prompts = [len(policy.encode(render(p.question, cfg.template))) for p in problems]
+    # products of more rows are slower again, and would raise the floor
+    return floor(policy.model, prompts, row["lengths"], min(cfg.micro_batch_tokens, 2048))
 
 
 def flops_share(policy: Policy, found: dict[str, float], context: float) -> dict[str, float]:
@@ -79,12 +101,13 @@ def flops_share(policy: Policy, found: dict[str, float], context: float) -> dict
 def bench(cfg: RunConfig) -> dict[str, Any]:
     """Time a few steps of a run and set them against the floor."""
     policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
-    found = figures(timed_run(cfg), cfg)
+    rows = timed_run(cfg)
+    found = figures(rows, cfg)
     if policy.device.type == "cpu":
-        lowest = floor_of(policy, cfg)
+        lowest = floor_of(policy, cfg, middle_step(rows))
         found |= {f"floor_{name}_s": value for name, value in lowest.items()}
         with without("onednn_products"):
-            found["floor_usual_step_s"] = floor_of(policy, cfg)["step"]
+            found["floor_usual_step_s"] = floor_of(policy, cfg, middle_step(rows))["step"]
         found["step_over_floor"] = found["step_s"] / lowest["step"]
         found["step_over_usual_floor"] = found["step_s"] / found["floor_usual_step_s"]
         found |= flops_share(policy, found, found["mean_tokens"])

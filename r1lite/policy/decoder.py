@@ -89,7 +89,7 @@ class WrittenOut:
         ]
         self.head = (model.lm_head.weight * body.norm.weight).t().contiguous()
         self.held = seen.shape[1]
-        self.rooms = [  # (2, B K, S, D), full: the first step makes room
+        self.rooms = [  # of keys and values (2, B K, S, D), full: the first step makes room
             torch.stack([x.keys[..., pairs], x.values]).flatten(1, 2) for x in cache.layers
         ]
         self.position = seen.sum(-1)
@@ -121,9 +121,11 @@ class WrittenOut:
             self.hidden = torch.nn.functional.pad(self.hidden, (0, self.BLOCK))
         batch, new, heads, shared = len(tokens), self.held, self.heads, self.shared
         self.held += 1
-        hidden = self.hidden[:, :, : self.held]
         turns = self.turns.index_select(0, self.position)[:, None]
         self.position = self.position + 1
+        hidden = self.hidden[:, :, : self.held]
+        read_rows = (self.first_rows + torch.arange(self.held)).flatten()
+        bags = torch.arange(0, len(read_rows), self.held)
         x = self.embedding.index_select(0, tokens)
         for (qkv, qkv_bias, out, gate_up, down), room in zip(self.layers, self.rooms):
             states = self._times(normed(x, self.eps)[0], qkv, qkv_bias)
@@ -132,9 +134,12 @@ class WrittenOut:
             query = states[:, :heads].reshape(batch * shared, -1, self.width)
             both = states[:, heads:].unflatten(1, (2, shared)).transpose(0, 1)
             room[:, :, new].unflatten(1, (batch, shared)).copy_(both)
-            keys, values = room[:, :, : self.held]
-            weights = torch.baddbmm(hidden, query, keys.transpose(1, 2)).softmax(-1)
-            x = self._times(torch.bmm(weights, values).view(batch, -1), out, plus=x)
+            keys, values = room[0, :, : self.held], room[1].flatten(0, 1)
+            weights = torch.baddbmm(hidden, query, keys.transpose(1, 2)).softmax(-1).flatten()
+            # sums of rows of a table, weighted: attention is that, and this kernel does not wait
+            # for memory as a batch of products does in which each has a row or two
+            read = torch.embedding_bag(values, read_rows, bags, False, 0, False, weights)[0]
+            x = self._times(read.view(batch, -1), out, plus=x)
             gate, up = self._times(normed(x, self.eps)[0], gate_up).chunk(2, -1)
             x = self._times(silu(gate) * up, down, plus=x)
         return self._times(normed(x, self.eps)[0], self.head)
@@ -142,8 +147,8 @@ class WrittenOut:
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows only, in this order."""
         self.position = self.position[rows]
-        rows = (
-            rows[:, None] * self.shared + torch.arange(self.shared, device=rows.device)
-        ).flatten()
-        self.rooms = [self._room(room, rows) for room in self.rooms]
-        self.hidden = self.hidden.index_select(0, rows)
+        pairs = (rows[:, None] * self.shared + torch.arange(self.shared)).flatten()
+        self.rooms = [self._room(room, pairs) for room in self.rooms]
+        self.hidden = self.hidden.index_select(0, pairs)
+        each = torch.arange(len(pairs)).repeat_interleave(self.heads // self.shared)
+        self.first_rows = each[:, None] * self.rooms[0].shape[2]  # of what a query head reads

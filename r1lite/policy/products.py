@@ -82,8 +82,7 @@ def _linear(
     rows = x.numel() // max(x.shape[-1], 1)
     if rows < BLOCK or x.device.type != "cpu" or x.dtype != weight.dtype:
         return torch.nn.functional.linear(x, weight, bias)
-    found = Product.apply(x.reshape(rows, -1), weight, bias, by_onednn)
-    return found.view(*x.shape[:-1], -1)
+    return Product.apply(x.reshape(rows, -1), weight, bias, by_onednn).view(*x.shape[:-1], -1)
 
 
 class _ByOneDNN(TorchFunctionMode):
