@@ -51,7 +51,7 @@ def one_thread_for_few_rows() -> Iterator[None]:
 @contextlib.contextmanager
 def bfloat16_products() -> Iterator[None]:
     """Products of training in bfloat16, the weights in float32."""
-    with without("onednn_products"), torch.autocast("cpu", torch.bfloat16):
+    with mkl(), torch.autocast("cpu", torch.bfloat16):
         yield
 
 
@@ -64,7 +64,7 @@ def compiled(policy: Policy, parts: tuple[str, ...]) -> Policy:
 
 
 def mkl() -> Context:
-    return without("onednn_products")
+    return without("onednn_products", "packed_training")
 
 
 def seconds(work: Callable[[int], None], i: int) -> float:
