@@ -114,7 +114,7 @@ def logps_of(policy: Policy, model: Any, rows: Sequence[Row], cfg: RunConfig) ->
 
 # Packed answers look back through products that hold a score for every pair of places, which grows
 # with the square of the length; the plain pass takes a kernel that holds none.
-PACK_UP_TO = 2048  # tokens of prompt and answer
+PACK_UP_TO = 1024  # tokens of prompt and answer
 
 
 class AnswerLogps:
