@@ -102,12 +102,12 @@ def bench(cfg: RunConfig) -> dict[str, Any]:
     """Time a few steps of a run and set them against the floor."""
     policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
     rows = timed_run(cfg)
-    found = figures(rows, cfg)
+    found, middle = figures(rows, cfg), middle_step(rows)
     if policy.device.type == "cpu":
-        lowest = floor_of(policy, cfg, middle_step(rows))
+        lowest = floor_of(policy, cfg, middle)
         found |= {f"floor_{name}_s": value for name, value in lowest.items()}
         with without("onednn_products"):
-            found["floor_usual_step_s"] = floor_of(policy, cfg, middle_step(rows))["step"]
+            found["floor_usual_step_s"] = floor_of(policy, cfg, middle)["step"]
         found["step_over_floor"] = found["step_s"] / lowest["step"]
         found["step_over_usual_floor"] = found["step_s"] / found["floor_usual_step_s"]
         found |= flops_share(policy, found, found["mean_tokens"])

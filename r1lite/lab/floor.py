@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from ..policy.products import by_onednn, onednn_is_exact
-from ..policy.savings import saves
+from ..policy.products import by_onednn, takes_onednn
 
 PROBES = 20  # the best one counts: a slow probe would raise the floor and flatter us
 
@@ -51,7 +50,7 @@ def product_seconds(rows: int, inputs: int, outputs: int, dtype: torch.dtype) ->
     a, b = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
     turned = b.t().contiguous().t()
     found = best_seconds(lambda: torch.nn.functional.linear(a, b))
-    if saves("onednn_products") and onednn_is_exact():
+    if takes_onednn():
         with by_onednn():
             for matrix in (b, turned):
                 work = partial(torch.nn.functional.linear, a, matrix)

@@ -11,7 +11,7 @@ from torch.nn.functional import silu
 
 from .attention import can_share_keys, mask_of, shared_keys
 from .cache import make_cache
-from .products import by_onednn, onednn_is_exact
+from .products import by_onednn, takes_onednn
 from .prompts import read_prompts
 from .savings import saves
 from .written import fits, in_pairs, joined, normed, pairs_of, turns_of
@@ -109,7 +109,7 @@ class WrittenOut:
     ) -> torch.Tensor:
         """x (B, K) times matrix (K, N), plus (N,) or (B, N)."""
         many = self.SOME if matrix.shape[1] >= 4 * matrix.shape[0] else self.MANY
-        fast = len(x) >= many and saves("onednn_products") and onednn_is_exact()
+        fast = len(x) >= many and takes_onednn()
         with by_onednn() if fast else contextlib.nullcontext():
             return x @ matrix if plus is None else torch.addmm(plus, x, matrix)
 

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch.nn.functional import embedding, pad, silu
 
-from .products import BLOCK, Product, by_onednn, onednn_is_exact
-from .savings import saves
+from .products import BLOCK, Product, by_onednn, takes_onednn
 from .written import joined, normed, pairs_of, turned, turns_of
 
 AT_ONCE = 32  # places of an answer that look back together; later keys are left out for them
@@ -163,8 +162,7 @@ class PackedAnswers:
         self.leaves = [part.detach().requires_grad_(part.requires_grad) for part in self.parts]
         leaves = ((leaf, leaf.detach().t().contiguous()) for leaf in self.leaves)
         self.layers = [[None if x is None else next(leaves) for x in layer] for layer in layers]
-        fast = saves("onednn_products") and onednn_is_exact()
-        self.library = by_onednn if fast else contextlib.nullcontext
+        self.library = by_onednn if takes_onednn() else contextlib.nullcontext
 
     def __call__(
         self,

@@ -45,6 +45,11 @@ def onednn_is_exact() -> bool:
     return torch.equal(product, a)
 
 
+def takes_onednn() -> bool:
+    """True where float32 products are to go by oneDNN: that is exact here, and switched on."""
+    return saves("onednn_products") and onednn_is_exact()
+
+
 class Product(torch.autograd.Function):
     """x (M, K) times weight (N, K), plus bias (N,) or None -> (M, N).
 
@@ -102,6 +107,6 @@ def fast_products(model: Any = None) -> contextlib.AbstractContextManager[Any]:
     other = any(
         getattr(model, name, False) for name in ("is_quantized", "is_gradient_checkpointing")
     )
-    if saves("onednn_products") and not other and onednn_is_exact():
+    if takes_onednn() and not other:
         return _ByOneDNN()
     return contextlib.nullcontext()

@@ -1,9 +1,9 @@
-"""Qwen2 and Llama written out in plain tensors, for decoding and for training on a CPU.
+"""Qwen2 and Llama written out in plain tensors: what decoding and training on a CPU share.
 
 For a model of this size most of a step is small calls on small tensors. Matrices that multiply the
 same state are joined, norms and attention's scale are multiplied into them, RoPE turns pairs of
-numbers as complex ones, and what has a short derivative says so itself: about half the calls. It is
-used only where `fits` says that it computes the same; the rest goes through transformers.
+numbers as complex ones: about half the calls. It is used (decoder.py, packed.py) only where `fits`
+says that it computes the same; the rest goes through transformers.
 """
 
 from typing import Any
