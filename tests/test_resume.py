@@ -257,6 +257,18 @@ def test_ctrl_c_in_a_notebook_is_not_an_error(cfg):
     assert (Path(cfg.run_dir) / "checkpoint-000002").exists()
 
 
+def test_a_step_is_logged_before_it_is_told(cfg):
+    """Who watches a run may read its log at every step, and a kill there loses no row."""
+    rows = []
+
+    def watch(log):
+        text = (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8")
+        rows.append(json.loads(text.splitlines()[-1])["step"])
+
+    result = train(cfg, rewards=VARIED, progress=False, on_step=watch)
+    assert rows == [log.step for log in result.logs]
+
+
 def test_a_second_ctrl_c_stops_at_once(cfg, monkeypatch):
     monkeypatch.setattr(interrupt, "ONE_PRESS", -1.0)  # the two below come in the same second
     before = signal.getsignal(signal.SIGINT)

@@ -69,7 +69,7 @@ def train(
     rewards   name -> function, in place of the rule of that name (accuracy, format) or beside
               them, where it counts once; in TRL's signature, sync or async (see rewards.score for
               what a function is handed)
-    on_step   called with each StepLog, e.g. to draw a live curve
+    on_step   called with each StepLog once metrics.jsonl has it, e.g. to draw a live curve
     Ctrl-C ends the run after the rollout under way and saves; a second one ends it at once.
     Raises UserError where a setting, a file or a checkpoint is wrong, RunStopped on a NaN.
     """
@@ -139,24 +139,23 @@ def _train(
                 clock.lap("other")
                 row = asdict(log) | parts | aside | {"seconds": clock.read()}
                 logs.append(log)
+                if leads:
+                    append_jsonl(
+                        run_dir / "metrics.jsonl",
+                        row | ({"warnings": complaints} if complaints else {}),
+                    )
+                    for sink in sinks:
+                        sink(step, asdict(log) | parts)
+                    for complaint in complaints:
+                        bar.write(f"warning: {complaint}")
+                    bar.update(1)
+                    bar.set_postfix(
+                        reward=f"{log.reward:.2f}",
+                        right=f"{log.accuracy:.2f}",
+                        tokens=f"{log.length:.0f}",
+                    )
                 if on_step:
                     on_step(log)
-                if not leads:
-                    continue
-                append_jsonl(
-                    run_dir / "metrics.jsonl",
-                    row | ({"warnings": complaints} if complaints else {}),
-                )
-                for sink in sinks:
-                    sink(step, asdict(log) | parts)
-                for complaint in complaints:
-                    bar.write(f"warning: {complaint}")
-                bar.update(1)
-                bar.set_postfix(
-                    reward=f"{log.reward:.2f}",
-                    right=f"{log.accuracy:.2f}",
-                    tokens=f"{log.length:.0f}",
-                )
             if leads and step // cfg.samples_every > (step - per_rollout) // cfg.samples_every:
                 for group in groups[:4]:
                     row = {"step": step, "reward": group.rewards[0]} | shown(group)
