@@ -9,9 +9,8 @@ import math
 import pytest
 import torch
 
+from r1lite.policy import decoder, sample_groups, token_logps
 from r1lite.policy import sample as sample_module
-from r1lite.policy import sample_groups, token_logps
-from r1lite.policy.cache import BlockLayer
 from r1lite.policy.load import load_policy, save_policy
 from r1lite.policy.sample import pick
 from r1lite.records import Problem, UserError
@@ -84,7 +83,8 @@ def test_batch_size_and_dropped_rows_do_not_matter(
     policy, problems, expected, monkeypatch, rows_at_once, compact_below
 ):
     monkeypatch.setattr(sample_module, "ROWS_AT_ONCE", rows_at_once)
-    monkeypatch.setattr(sample_module, "COMPACT_BELOW", compact_below)
+    for kind in (decoder.Through, decoder.WrittenOut):
+        monkeypatch.setattr(kind, "COMPACT_BELOW", compact_below)
     groups = draw(policy, problems)
     assert tokens(groups) == expected
     assert [g.problem for g in groups] == problems
@@ -118,8 +118,8 @@ def test_log_probabilities_are_the_trainers_after_a_large_update(
     with torch.no_grad():
         for p in mini.model.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    monkeypatch.setattr(sample_module, "COMPACT_BELOW", 1.0)
-    monkeypatch.setattr(BlockLayer, "BLOCK", block)
+    monkeypatch.setattr(decoder.Through, "COMPACT_BELOW", 1.0)
+    monkeypatch.setattr(decoder.WrittenOut, "BLOCK", block)
     groups = draw(mini, problems, temperature=temperature)
     assert tokens(groups) != before
     n_tokens = 0

@@ -1,7 +1,6 @@
 """Every saving gives the tokens, the log-probabilities and the gradient of the plain way.
 
-In float64, on several architectures: some take the written-out decoder, some the exchangeable
-attention, and one (sliding windows) neither.
+In float64, on several architectures: two are written out, one has sliding windows.
 """
 
 import random
@@ -15,12 +14,15 @@ from r1lite.config import preset
 from r1lite.learn import update as update_module
 from r1lite.learn.batching import Row, to_batch
 from r1lite.learn.update import AnswerLogps, update
-from r1lite.policy import attention, logprobs, products, sample_groups
+from r1lite.policy import logprobs, products, sample_groups
+from r1lite.policy import sample as sample_module
 from r1lite.policy.adapters import Reference
-from r1lite.policy.attention import can_share_keys
+from r1lite.policy.decoder import WrittenOut
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import plain_head, token_logps
+from r1lite.policy.packed import n_rows
 from r1lite.policy.prompts import shares_prompts
+from r1lite.policy.sample import arranged
 from r1lite.policy.savings import SAVINGS, saves, without
 from r1lite.policy.written import fits
 from r1lite.world import make_problems
@@ -43,18 +45,18 @@ SETTINGS = preset("tiny", max_grad_norm=1e9, clip_epsilon=0.2, micro_batch_token
 
 
 def build(kind: str):
-    """A random model in float64: (model, may it take the written-out decoder, may it share)."""
+    """A random model: (model, whether it is written out)."""
     import transformers as t
 
     torch.manual_seed(3)
     if kind == "qwen2":
-        return t.Qwen2ForCausalLM(t.Qwen2Config(**SHAPE)), True, True
+        return t.Qwen2ForCausalLM(t.Qwen2Config(**SHAPE)), True
     if kind == "llama":
-        return t.LlamaForCausalLM(t.LlamaConfig(**SHAPE, tie_word_embeddings=True)), True, True
+        return t.LlamaForCausalLM(t.LlamaConfig(**SHAPE, tie_word_embeddings=True)), True
     if kind == "qwen3":
-        return t.Qwen3ForCausalLM(t.Qwen3Config(**SHAPE)), False, True
+        return t.Qwen3ForCausalLM(t.Qwen3Config(**SHAPE)), False
     config = t.Gemma2Config(**SHAPE, sliding_window=16)  # windows, and scores with a soft cap
-    return t.Gemma2ForCausalLM(config), False, False
+    return t.Gemma2ForCausalLM(config), False
 
 
 KINDS = ("qwen2", "llama", "qwen3", "gemma2")
@@ -65,13 +67,13 @@ pytestmark = pytest.mark.usefixtures("exact_norms")
 
 @pytest.fixture(params=KINDS)
 def policy(request, tokenizer) -> Policy:
-    model, written_out, shares = build(request.param)
+    model, written_out = build(request.param)
     with torch.no_grad():  # else the biases of qwen2 are 0 and could be forgotten unnoticed
         for name, p in model.named_parameters():
             if "bias" in name or "norm" in name:
                 p.add_(0.3 * torch.randn_like(p))
     model = model.double().eval()
-    assert (fits(model), can_share_keys(model)) == (written_out, shares)
+    assert fits(model) == written_out
     return Policy(model, tokenizer, SHAPE["max_position_embeddings"])
 
 
@@ -86,11 +88,14 @@ def draw(policy, problems):
 
 @pytest.fixture
 def rows(policy, problems) -> list[Row]:
-    """Answers of 1 to 20 tokens to four prompts; a third have no advantage."""
+    """Answers of 1 to 30 tokens to four prompts, some alike; a third have no advantage."""
     rng, made = random.Random(0), []
     prompts = [policy.encode(p.question) for p in problems]
-    for i in range(12):
+    begins = [rng.randrange(3, 400) for _ in range(11)]
+    for i in range(16):
         answer = [rng.randrange(3, 400) for _ in range(rng.choice((0, 3, 8, 19)))] + [1]
+        answer = begins[: rng.choice((0, 4, 11))] + answer
+        answer = made[i - 8].answer_ids if i > 13 else answer  # the very same
         ids = torch.tensor([[*prompts[i % 4], *answer]])
         with torch.no_grad():
             logps = token_logps(policy.model, ids)[0, len(prompts[i % 4]) - 1 :]
@@ -116,15 +121,6 @@ def small_blocks(monkeypatch):
 def test_the_gradient_is_the_naive_one_with_and_without(policy, rows, name, small_blocks):
     with without(*([name] if name else [])):
         assert_same(gradient(policy, rows), naive_gradient(policy, rows, SETTINGS))
-
-
-def test_the_attention_kernel_of_other_devices_gives_the_same_answers(
-    policy, problems, monkeypatch
-):
-    with without("written_out"):
-        expected = draw(policy, problems)
-        monkeypatch.setattr(attention, "BY_PRODUCTS", ())
-        assert tokens(draw(policy, problems)) == tokens(expected)
 
 
 def test_with_a_reference_too(policy, rows):
@@ -194,11 +190,89 @@ def test_a_prompt_is_read_once_a_group(policy, rows, monkeypatch):
     assert computed() == answers + sum(prompts)
 
 
+def test_answers_that_begin_alike_are_read_once(policy, rows):
+    """Tokens that go through the model in training: those of a tree, where it is packed."""
+
+    def computed():
+        answers, batch = AnswerLogps(policy.model, rows, 0, 1.0), to_batch(rows, 0)
+        return answers.of(rows, batch), answers.n_computed
+
+    rows.sort(key=lambda row: (*row.prompt_ids, *row.answer_ids))
+    found, n = computed()
+    with without("alike_once"):
+        plain, n_plain = computed()
+    assert torch.allclose(found, plain, atol=1e-9)
+    fed = [
+        (tuple(r.prompt_ids), tuple(r.answer_ids[:k]))
+        for r in rows
+        for k in range(1, len(r.answer_ids))
+    ]
+    saved = (len(fed) - len(set(fed))) if shares_prompts(policy.model) else 0
+    total = sum(len(row.answer_ids) for row in rows)
+    if saved:
+        assert saved > total / 5
+        assert n_plain - n == n_rows(total) - n_rows(total - saved) > 0
+    else:
+        assert n == n_plain
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.0])
+def test_answers_that_are_alike_are_one_row_of_the_decoder(
+    mini, problems, monkeypatch, temperature
+):
+    """And rows that no answer reads any more are not computed, up to a block of them."""
+    step, n_rows = WrittenOut.step, []
+    monkeypatch.setattr(sample_module, "ROUND", 1)
+    monkeypatch.setattr(
+        WrittenOut, "step", lambda self, tokens: n_rows.append(len(tokens)) or step(self, tokens)
+    )
+    groups = sample_groups(
+        mini, problems, n_answers=8, max_new_tokens=30, seed=1, temperature=temperature
+    )
+    written = [(p, r.token_ids) for p, g in enumerate(groups) for r in g.rollouts]
+    begun = [{(p, ids[:t]) for p, ids in written if len(ids) > t} for t in range(1, 30)]
+    assert n_rows == [len(found) for found in begun if found]
+    if temperature == 0:
+        assert max(n_rows) == len(problems)
+    else:
+        assert len(problems) < n_rows[0] < max(n_rows)
+
+
+def test_rows_move_as_little_as_they_can():
+    """Every answer finds its own beginning on its row, whatever parted, ended and moved."""
+    rng = random.Random(0)
+    for _ in range(200):
+        total, below = rng.randrange(1, 40), rng.choice((0.0, 0.5, 1.0))
+        n_rows = rng.randrange(1, total + 1)
+        told = [f"row {i}" for i in range(n_rows)]
+        row_of = [rng.randrange(n_rows) for _ in range(rng.randrange(1, total + 1))]
+        chosen = [rng.randrange(3) for _ in row_of]
+        if len(set(zip(row_of, chosen))) > total:
+            continue
+        rows, found, lead = arranged(
+            torch.tensor(row_of), torch.tensor(chosen), n_rows, total, below
+        )
+        after = [told[i] for i in (range(n_rows) if rows is None else rows.tolist())]
+        pairs = set()
+        for answer, row in enumerate(found.tolist()):
+            assert after[row] == told[row_of[answer]]
+            first = lead[row]
+            assert (row_of[first], chosen[first]) == (row_of[answer], chosen[answer])
+            pairs.add((row, chosen[answer]))
+        kinds = len(set(zip(row_of, chosen)))
+        assert len(pairs) == kinds == len(set(found.tolist()))
+        least = min(-(-kinds // 8) * 8, total)
+        assert len(after) == (least if least >= n_rows or least <= below * n_rows else n_rows)
+        moved = sum(told[i] != x for i, x in zip(range(n_rows), after))
+        parted = kinds - len(set(row_of))
+        assert moved <= parted + max(n_rows - len(after), 0)
+
+
 def test_the_switchboard():
     assert all(saves(name) for name in SAVINGS)
-    with without("block_cache"), without("written_out"):
-        assert not saves("block_cache") and not saves("written_out")
-    assert saves("block_cache")
+    with without("alike_once"), without("written_out"):
+        assert not saves("alike_once") and not saves("written_out")
+    assert saves("alike_once")
     with pytest.raises(ValueError, match="nonsense"):
         without("nonsense").__enter__()
     with pytest.raises(AssertionError):

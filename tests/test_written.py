@@ -1,11 +1,14 @@
 """The written-out layers: each derivative against finite differences, each turn against RoPE."""
 
+import contextlib
+
 import torch
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from r1lite.learn.update import AnswerLogps
 from r1lite.policy import prompts
 from r1lite.policy.packed import _Gated, _Norm
+from r1lite.policy.products import Product
 from r1lite.policy.savings import without
 from r1lite.policy.written import joined, normed, pairs_of, turned, turns_of
 
@@ -22,8 +25,23 @@ def test_the_norm_and_its_derivative():
 def test_the_gate_and_its_derivative():
     both = torch.randn(5, 8, dtype=torch.double, requires_grad=True)
     gate, up = both.detach().chunk(2, -1)
-    assert torch.allclose(_Gated.apply(both.detach()), torch.nn.functional.silu(gate) * up)
-    assert torch.autograd.gradcheck(_Gated.apply, both)
+    found, opened = _Gated.forward(both.detach())
+    assert torch.allclose(found, torch.nn.functional.silu(gate) * up)
+    plain = torch.nn.functional.silu(both[:, :4]) * both[:, 4:]
+    slope = torch.randn_like(plain)
+    (expected,) = torch.autograd.grad(plain, both, slope)
+    assert torch.allclose(_Gated.backward(slope.clone(), both.detach(), opened), expected)
+
+
+def test_a_product_behind_the_gate_and_its_derivatives():
+    """Nothing but gate and up is kept: the product's derivative needs more, computed again."""
+    sizes = ((5, 8), (3, 4), (5, 3))
+    both, weight, plus = (torch.randn(s, dtype=torch.double, requires_grad=True) for s in sizes)
+
+    def product(both, weight, plus):
+        return Product.apply(both, weight, plus, contextlib.nullcontext, None, _Gated)
+
+    assert torch.autograd.gradcheck(product, (both, weight, plus))
 
 
 def test_pairs_turn_as_halves_do(mini):
@@ -42,7 +60,9 @@ def test_joined_matrices_multiply_as_the_single_ones_behind_their_norm(mini):
     torch.nn.init.normal_(layer.self_attn.v_proj.bias)
     x = normed(torch.randn(4, 32), torch.tensor(1e-6))[0]
     qkv, bias, *_ = joined(layer, pairs_of(mini.model))
-    values = torch.nn.functional.linear(x, qkv, bias)[:, -layer.self_attn.v_proj.out_features :]
+    heads = torch.nn.functional.linear(x, qkv, bias).unflatten(1, (-1, 8))
+    assert mini.model.config.num_attention_heads == 4
+    values = heads[:, 5::2].flatten(1)  # behind the queries, a head of keys and one of values
     expected = layer.self_attn.v_proj(x * layer.input_layernorm.weight)
     assert torch.allclose(values, expected, atol=1e-5)
 

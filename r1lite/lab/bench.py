@@ -155,25 +155,28 @@ def against_generate(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
 
 
 def ladder(cfg: RunConfig, *, rounds: int = 5) -> dict[str, dict[str, float]]:
-    """A step without each saving in turn, interleaved: name -> median seconds and what it adds.
+    """A step without each saving in turn: name -> median seconds, and what it saves.
 
-    What it adds is the median of the rounds' differences, as a machine is not alike in all rounds.
+    Each is timed beside a step with all of them; what it saves is the median of these differences,
+    as a machine is not alike for long.
     """
-    off = {"all on": ()} | {name: (name,) for name in SAVINGS}
-    behind = {"block_cache": "written_out", "shared_keys": "written_out"}
-    off |= {name: (other, name) for name, other in behind.items()}  # else it would not be used
-    times: dict[str, list[float]] = {name: [] for name in off}
+
+    def seconds() -> float:
+        return figures(timed_run(cfg), cfg)["step_s"]
+
+    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in SAVINGS}
     for _ in range(rounds):
-        for name, seconds in times.items():
-            with without(*off[name]):
-                seconds.append(figures(timed_run(cfg), cfg)["step_s"])
-    with_it = dict.fromkeys(times, "all on") | behind
-    return {
+        for name, found in pairs.items():
+            with_all = seconds()
+            with without(name):
+                found.append((with_all, seconds()))
+    every = [with_all for found in pairs.values() for with_all, _ in found]
+    return {"all on": {"step_s": median(every), "saves_s": 0.0}} | {
         name: {
-            "step_s": median(seconds),
-            "saves_s": median(s - w for s, w in zip(seconds, times[with_it[name]])),
+            "step_s": median(other for _, other in found),
+            "saves_s": median(other - with_all for with_all, other in found),
         }
-        for name, seconds in times.items()
+        for name, found in pairs.items()
     }
 
 

@@ -144,8 +144,10 @@ class AnswerLogps:
         lengths = [len(row.answer_ids) if self.shared else len(row) for row in rows]
         self.n_real += sum(lengths)
         if self.shared is not None:
-            self.n_computed += n_rows(sum(lengths))
-            return self.shared.token_logps([self._name(r) for r in rows], batch.token_ids, **how)
+            before, names = self.shared.packed.n_alike, [self._name(row) for row in rows]
+            found = self.shared.token_logps(names, batch.token_ids, **how)
+            self.n_computed += n_rows(sum(lengths) - self.shared.packed.n_alike + before)
+            return found
         self.n_computed += len(rows) * max(lengths)
         with fast_products(self.model):
             return token_logps(self.model, batch.token_ids, **how)
@@ -167,7 +169,9 @@ def micro_batches(
     lengths = [len(row) for row in rows]
     mine = sorted(balanced_shares(lengths, dist.size())[dist.rank()])
     chunks = token_budget_chunks([lengths[i] for i in mine], cfg.micro_batch_tokens)
-    parts = [([mine[i] for i in chunk], 1.0) for chunk in chunks]
+    # answers that begin alike stand one below the other: what they have in common is read once
+    words = [(*row.prompt_ids, *row.answer_ids) for row in rows]
+    parts = [(sorted((mine[i] for i in chunk), key=words.__getitem__), 1.0) for chunk in chunks]
     if is_sharded(policy.model):
         parts += [([0], 0.0)] * int(dist.highest(len(parts)) - len(parts))
     answers = AnswerLogps(model, [rows[i] for i in mine], policy.pad_id, cfg.temperature)

@@ -51,7 +51,7 @@ def takes_onednn() -> bool:
 
 
 class Product(torch.autograd.Function):
-    """x (M, K) times weight (N, K), plus bias (N,) or None -> (M, N).
+    """x (M, K) times weight (N, K), plus (N,), (M, N) or None -> (M, N).
 
     library  by_onednn, or a context that changes nothing
     turned   the weight as (K, N) in memory, which oneDNN reads an eighth faster. It is given where
@@ -59,25 +59,32 @@ class Product(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x, weight, bias, library: Any, turned: torch.Tensor | None = None):
+    def forward(ctx: Any, x, weight, plus, library: Any, turned=None, first: Any = None):
         ctx.save_for_backward(x, weight)
-        ctx.library, ctx.adds = library, turned is not None
+        ctx.library, ctx.adds, ctx.first = library, turned is not None, first
+        ctx.is_bias = plus is not None and plus.dim() == 1
         turned = turned if ctx.adds else weight.t().contiguous()
+        if first is not None:
+            x, _ = first.forward(x)
         with library():
-            return x @ turned if bias is None else torch.addmm(bias, x, turned)
+            return x @ turned if plus is None else torch.addmm(plus, x, turned)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor):
-        x, weight = ctx.saved_tensors
+        given, weight = ctx.saved_tensors
+        x, kept = (given, None) if ctx.first is None else ctx.first.forward(given)
         grad, to_weight = grad.contiguous(), None
-        needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        needs_x, needs_weight, needs_plus, *_ = ctx.needs_input_grad
         with ctx.library():
             to_x = grad @ weight if needs_x else None
             if needs_weight and ctx.adds and weight.grad is not None:
                 weight.grad.addmm_(grad.t(), x)
             elif needs_weight:
                 to_weight = grad.t() @ x
-        return to_x, to_weight, grad.sum(0) if needs_bias else None, None, None
+        if needs_x and ctx.first is not None:
+            to_x = ctx.first.backward(to_x, given, kept)
+        to_plus = None if not needs_plus else grad.sum(0) if ctx.is_bias else grad
+        return to_x, to_weight, to_plus, None, None, None
 
 
 def _linear(

@@ -57,7 +57,7 @@ class SharedPrompts:
         cache = DynamicCache(config=model.config)
         with fast_products(model):
             logits, self.mask = read_prompts(model, list(prompts.values()), pad_id, cache)
-        self._packed, pairs = PackedAnswers(model), pairs_of(model)
+        self.packed, pairs = PackedAnswers(model), pairs_of(model)
         states = [x for layer in cache.layers for x in (layer.keys[..., pairs], layer.values)]
         self._outputs = [logits, *states]
         self._leaves = [x.detach().requires_grad_(x.requires_grad) for x in self._outputs]
@@ -88,7 +88,7 @@ class SharedPrompts:
         if answers.shape[1] > 1:
             what, after = (answers[:, :-1], (n_prompt + place)[:, :-1]), written[:, 1:]
             states = list(zip(self._leaves[1::2], self._leaves[2::2]))
-            hidden = self._packed(*what, after, states, rows, self.mask[rows])[None]
+            hidden = self.packed(*what, after, states, rows, self.mask[rows])[None]
             with fast_products(self.model):
                 head, said = self.model.lm_head.weight, answers[:, 1:][after][None]
                 found = answer_logps(hidden, head, said, None, temperature)
@@ -98,8 +98,8 @@ class SharedPrompts:
     def backward(self) -> None:
         """Send what the answers left on the prompts' states back through the prompts, and what they
         left on joined matrices back to the weights."""
-        outputs = self._outputs + self._packed.parts
-        pairs = zip(outputs, self._leaves + self._packed.leaves)
+        outputs = self._outputs + self.packed.parts
+        pairs = zip(outputs, self._leaves + self.packed.leaves)
         used = [(x, leaf.grad) for x, leaf in pairs if leaf.grad is not None]
         if used:
             torch.autograd.backward(*zip(*used))

@@ -19,7 +19,6 @@ from .load import Policy
 from .savings import saves
 
 ROWS_AT_ONCE = 512  # more rows cost memory and, on a CPU, gain little
-COMPACT_BELOW = 0.85  # drop finished rows once no more than this share would remain
 ROUND = 8  # rows remain in a multiple of this: oneDNN compiles a product for every new number
 
 
@@ -135,6 +134,35 @@ def pick(
     return ids[:, 0], probs.gather(-1, ids)[:, 0].log()
 
 
+def arranged(
+    row_of: torch.Tensor, chosen: torch.Tensor, n_rows: int, at_most: int, compact_below: float
+) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    """Rows for answers that go on; those that read one row and chose other tokens part.
+
+    row_of, chosen  (A,) the row of the decoder that each answer read, and the token it chose
+    Returns which of the n_rows each row is to be from now on, None if each stays what it is; the
+    row (A,) of each answer; and for each row an answer on it (the first, if none is). As few rows
+    as possible move: the others need not be copied.
+    """
+    device, of, said = chosen.device, row_of.cpu().numpy(), chosen.cpu().numpy()
+    _, first, kind = np.unique(of * (said.max() + 1) + said, return_index=True, return_inverse=True)
+    origin = of[first]
+    n = min(-(-len(first) // ROUND) * ROUND, at_most)
+    if n < n_rows and not (saves("drop_finished_rows") and n <= compact_below * n_rows):
+        n = n_rows
+    stays = origin < n
+    stays[1:] &= origin[1:] != origin[:-1]  # the first of those that part has the row
+    free = np.ones(n, bool)
+    free[origin[stays]] = False
+    row = origin.copy()
+    row[~stays] = np.flatnonzero(free)[: len(row) - stays.sum()]
+    rows, lead = np.minimum(np.arange(n), n_rows - 1), np.zeros(n, int)
+    rows[row], lead[row] = origin, first
+    found = (torch.from_numpy(x).to(device) for x in (rows, row[kind], lead))
+    rows, row_of, lead = found
+    return (None if n == n_rows and stays.all() else rows), row_of, lead
+
+
 @torch.inference_mode()  # leaves no tensor behind, only numbers
 def _decode(
     policy: Policy,
@@ -144,32 +172,39 @@ def _decode(
     temperature: float,
     top_p: float,
 ) -> list[Rollout]:
-    """Write answers token by token: prompts are read once a group, finished rows are dropped."""
+    """Write answers token by token: a prompt is read once a group, answers that begin alike are
+    one row of the decoder until they part, rows of finished ones are dropped."""
     device, stop_id = policy.device, policy.stop_id  # looked up once, not at every token
-    n_rows, limit = uniforms.shape
+    total, limit = uniforms.shape
     logits, decoder = start_decoding(policy.model, prompts, n_answers, policy.pad_id)
     draws = torch.from_numpy(uniforms).to(device).T.contiguous()  # (T, B), a row for every token
-    ids = torch.full((limit, n_rows), policy.pad_id, device=device)
-    logps = torch.zeros((limit, n_rows), device=device)
-    rows = torch.arange(n_rows, device=device)  # which answer each row of the decoder belongs to
-    writing = torch.ones(n_rows, dtype=torch.bool, device=device)
+    answers = torch.arange(total, device=device)  # those that are being written
+    alike = total // len(logits)
+    row_of, lead = answers // alike, answers[::alike]  # of each its row; of each row one of its own
+    written = []
     for t in range(limit):
-        chosen, logp = pick(logits, draws[t], temperature, top_p)
-        ids[t, rows], logps[t, rows] = chosen, logp
-        writing &= chosen != stop_id
-        n_writing = int(writing.sum())
-        if n_writing == 0 or t + 1 == limit:
+        uniform = draws[t].index_select(0, answers)
+        chosen, logp = pick(logits.index_select(0, row_of), uniform, temperature, top_p)
+        written.append((answers, chosen, logp))
+        goes_on, tokens = chosen != stop_id, chosen.index_select(0, lead)
+        if t + 1 == limit:
             break
-        n_kept = -(-n_writing // ROUND) * ROUND
-        if saves("drop_finished_rows") and n_kept <= COMPACT_BELOW * len(rows):
-            keep = (~writing).sort(stable=True)[1][:n_kept]  # those still writing come first
-            decoder.keep(keep)
-            rows, chosen, writing, draws = rows[keep], chosen[keep], writing[keep], draws[:, keep]
-        logits = decoder.step(chosen)
+        if not bool((goes_on & (tokens.index_select(0, row_of) == chosen)).all()):
+            answers, row_of, chosen = answers[goes_on], row_of[goes_on], chosen[goes_on]
+            if not len(answers):
+                break
+            rows, row_of, lead = arranged(row_of, chosen, len(logits), total, decoder.COMPACT_BELOW)
+            if rows is not None:
+                decoder.keep(rows)
+            tokens = chosen.index_select(0, lead)
+        logits = decoder.step(tokens)
+    owner, ids, logps = (torch.cat(part).cpu() for part in zip(*written))
+    order, lengths = owner.argsort(stable=True), owner.bincount(minlength=total).tolist()
     found = []
-    for tokens, values in zip(ids.T.tolist(), logps.T.tolist()):
-        stopped = stop_id in tokens
-        length = tokens.index(stop_id) + 1 if stopped else limit
-        text = policy.decode(tokens[:length])
-        found.append(Rollout(tuple(tokens[:length]), tuple(values[:length]), text, not stopped))
+    for part, values in zip(ids[order].split(lengths), logps[order].split(lengths)):
+        tokens = part.tolist()
+        truncated = tokens[-1] != stop_id
+        found.append(
+            Rollout(tuple(tokens), tuple(values.tolist()), policy.decode(tokens), truncated)
+        )
     return found

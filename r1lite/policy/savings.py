@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 SAVINGS = {
     "prompt_once_in_rollout": "a prompt is read once per group before its answers are sampled",
+    "alike_once": "answers of a group that begin alike are computed once, until they part",
+    "first_layer_by_word": "what the first layer makes of a token is computed once for a word",
     "drop_finished_rows": "answers that have ended leave the batch while the others go on",
-    "block_cache": "keys and values are written in place, not copied at every token",
     "written_out": "a decoding step is written out in tensors, without the model's modules",
     "packed_training": "so is training on answers, and none of its products sees padding",
     "onednn_products": "float32 matrices are multiplied by oneDNN, not MKL, where that is exact",
-    "shared_keys": "query heads that share a key head read it without a copy",
     "drop_equal_groups": "groups whose rewards are equal are not trained on: their gradient is 0",
     "sort_by_length": "micro-batches hold answers of like length, so that little is padding",
     "prompt_once_in_training": "a prompt is read once per group, forward and backward",
@@ -33,8 +33,8 @@ def saves(name: str) -> bool:
 def without(*names: str) -> Iterator[None]:
     """Switch savings off for a while.
 
-    >>> with without("block_cache"):
-    ...     saves("block_cache"), saves("shared_keys")
+    >>> with without("alike_once"):
+    ...     saves("alike_once"), saves("written_out")
     (False, True)
     """
     unknown = set(names) - set(SAVINGS)

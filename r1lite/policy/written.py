@@ -11,6 +11,17 @@ from typing import Any
 import torch
 
 from .adapters import weight_of
+from .savings import saves
+
+FEW_WORDS = 1024  # up to so many a product over all words is cheaper than one over all tokens
+
+
+def by_word(model: Any) -> bool:
+    """True where queries, keys and values of the first layer are made for words, not for tokens.
+
+    A token's place comes in behind them: before, it is its word's embedding, wherever it stands.
+    """
+    return saves("first_layer_by_word") and len(model.model.embed_tokens.weight) <= FEW_WORDS
 
 
 def fits(model: Any) -> bool:
@@ -59,22 +70,23 @@ def turned(heads: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
 
 def joined(layer: Any, pairs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """A layer's matrices (out, in): queries, keys, values; their bias; out; gate and up; down."""
-    attention, mlp = layer.self_attn, layer.mlp
-    weights, biases = [], []
-    for part, scale in (
-        (attention.q_proj, attention.scaling),
-        (attention.k_proj, 1.0),
-        (attention.v_proj, None),
-    ):
-        for found, kept in ((weight_of(part), weights), (part.bias, biases)):
-            if found is not None and scale is not None:
-                found = found.unflatten(0, (-1, len(pairs)))[:, pairs].flatten(0, 1) * scale
-            kept.append(found)
+    """A layer's matrices (out, in): queries, then keys and values by turns, a head each; their
+    bias; out; gate and up; down."""
+    attention, mlp, width = layer.self_attn, layer.mlp, len(pairs)
+
+    def by_head(found: Any, scale: float) -> torch.Tensor:  # (heads, D, ...), in pairs
+        return found.unflatten(0, (-1, width))[:, pairs] * scale
+
+    def heads_of(q: Any, k: Any, v: Any) -> torch.Tensor:
+        k, v = by_head(k, 1.0), v.unflatten(0, (-1, width))
+        both = torch.stack([k, v], 1).flatten(0, 2)
+        return torch.cat([by_head(q, attention.scaling).flatten(0, 1), both])
+
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
     gate_up = torch.cat([weight_of(mlp.gate_proj), weight_of(mlp.up_proj)])
     return (
-        torch.cat(weights) * layer.input_layernorm.weight,
-        None if biases[0] is None else torch.cat(biases),
+        heads_of(*map(weight_of, parts)) * layer.input_layernorm.weight,
+        None if parts[0].bias is None else heads_of(*(part.bias for part in parts)),
         weight_of(attention.o_proj),
         gate_up * layer.post_attention_layernorm.weight,
         weight_of(mlp.down_proj),
