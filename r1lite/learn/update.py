@@ -121,7 +121,8 @@ class AnswerLogps:
     """Log-probabilities of answers under a model as it is now.
 
     Where the model can be written out, prompts are read only once and answers are packed.
-    n_real, n_computed  tokens multiplied with the model's matrices so far, without and with padding
+    n_real, n_computed  tokens read so far; tokens multiplied with the model's matrices for that:
+                        more by padding, fewer by what answers that begin alike have in common
     """
 
     def __init__(self, model: Any, rows: Sequence[Row], pad_id: int, temperature: float):
@@ -263,9 +264,10 @@ def update(
 ) -> dict[str, float]:
     """One policy update on a mini-batch of answers.
 
-    Returns its part of the StepLog; tokens_trained and tokens_computed: tokens that went through
-    its forward passes, without and with padding; mean_gap: what sampler_gap is the largest of (nats
-    per answer token that has an advantage), on average.
+    Returns its part of the StepLog; tokens_trained, those that were read; tokens_computed, what
+    went through its forward passes for that: more by padding, fewer by beginnings that answers
+    share; mean_gap: what sampler_gap is the largest of (nats per answer token that has an
+    advantage), on average.
 
     Answers without an advantage are dropped where no leash is in the loss: their gradient is 0.
     Where the gradient is not finite no step is made; its norm in the log says so.

@@ -73,6 +73,7 @@ class WrittenOut:
 
     Weights are read when it is made, so a decoder lives for one rollout and never sees an update.
     at_most  rows that there can ever be: keys and values have room for them
+    first    what the first layer makes of every word, where written.by_word
     """
 
     COMPACT_BELOW = 1.0  # at once, as only rows that move are copied

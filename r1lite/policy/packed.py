@@ -172,6 +172,7 @@ class PackedAnswers:
     parts   every joined matrix, made once an update; after the last backward their gradients go
             back through them to the weights
     leaves  the same cut off from that, as the answers of each micro-batch see them
+    first   what the first layer makes of every word, one of them, where written.by_word
     n_alike tokens so far that had no row of their own
     """
 

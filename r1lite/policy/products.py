@@ -56,6 +56,8 @@ class Product(torch.autograd.Function):
     library  by_onednn, or a context that changes nothing
     turned   the weight as (K, N) in memory, which oneDNN reads an eighth faster. It is given where
              micro-batches share a weight: its gradient is then added to what they left on it
+    first    what is done to x before: forward(x) -> (y, kept) and backward(grad of y, x, kept).
+             The backward does it again, as y would have to come from memory, which takes longer
     """
 
     @staticmethod
