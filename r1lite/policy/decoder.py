@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicCache
 from .products import by_onednn, takes_onednn
 from .prompts import read_prompts
 from .savings import saves
-from .written import by_word, fits, in_pairs, joined, normed, pairs_of, turns_of
+from .written import by_word, fits, in_pairs, joined, normed, pairs_of, turns_at, turns_of
 
 
 def start_decoding(
@@ -84,10 +84,7 @@ class WrittenOut:
         config, body, pairs = model.config, model.model, pairs_of(model)
         self.heads, self.shared = config.num_attention_heads, config.num_key_value_heads
         self.width, self.eps = len(pairs), torch.tensor(config.rms_norm_eps, dtype=model.dtype)
-        self.embedding = body.embed_tokens.weight
-        turns = turns_of(model)[:, None].repeat(1, self.heads + 2 * self.shared, 1)
-        turns[:, self.heads + 1 :: 2] = 1  # values are not turned
-        self.turns = turns
+        self.embedding, self.turns = body.embed_tokens.weight, turns_of(model)
         self.layers = [  # transposed in memory, too: oneDNN reads them so a third faster
             tuple(x if x is None else x.t().contiguous() for x in joined(layer, pairs))
             for layer in body.layers
@@ -140,7 +137,7 @@ class WrittenOut:
             self._make_room([both for both, _, _ in self.live])
         batch, new, heads, shared = len(tokens), self.held, self.heads, self.shared
         self.held += 1
-        turns = self.turns.index_select(0, self.position)
+        turns = turns_at(self.turns, self.position, heads, shared)
         self.position = self.position + 1
         read_rows = (self.first_rows[: batch * heads] + torch.arange(self.held)).flatten()
         bags = torch.arange(0, len(read_rows), self.held)

@@ -15,7 +15,7 @@ from torch.nn.functional import embedding, linear, pad, silu
 
 from .products import BLOCK, Product, by_onednn, takes_onednn
 from .savings import saves
-from .written import by_word, joined, normed, pairs_of, turned, turns_of
+from .written import by_word, joined, normed, pairs_of, turned, turns_at, turns_of
 
 AT_ONCE = 32  # places of an answer that look back together; later keys are left out for them
 
@@ -215,11 +215,9 @@ class PackedAnswers:
         layout = Layout(written, alike, seen, self.model.config, embeddings.dtype)
         self.n_alike += int(alike.sum())
         here = pad(position, (0, 1)).flatten()[layout.place]
-        turns = self.turns[pad(here, (0, layout.dummies))][:, None]
         n_shared = before[0][0].shape[1]
+        turns = turns_at(self.turns, pad(here, (0, layout.dummies)), layout.heads, n_shared)
         n_grid = len(rows) * n_shared
-        turns = turns.repeat(1, layout.heads + 2 * n_shared, 1)
-        turns[:, layout.heads + 1 :: 2] = 1  # values are not turned
         tokens = pad(tokens, (0, 1)).flatten()[layout.place]
         x, heads = (
             None if table is None else pad(embedding(tokens, table), (0, 0, 0, layout.dummies))
@@ -227,7 +225,7 @@ class PackedAnswers:
         )
         for (qkv, bias, out, gate_up, down), states in zip(self.layers, before):
             if heads is None:
-                heads = self._product(_Norm.apply(x, eps), qkv, bias)
+                heads = self._product(_Norm.apply(x, eps), qkv, bias and bias[0])
             heads = turned(heads.unflatten(-1, (-1, width)), turns)
             grid = _Moved.apply(heads, layout.to_grid, layout.from_grid, layout.again)
             query, *new = (x.view(n_grid, -1, width) for x in grid.split(layout.sizes))
@@ -244,5 +242,4 @@ class PackedAnswers:
 
     def _product(self, x: torch.Tensor, weight: Any, plus: Any = None, first: Any = None) -> Any:
         leaf, turned = weight
-        plus = plus[0] if isinstance(plus, tuple) else plus
         return Product.apply(x, leaf, plus, self.library, turned, first)

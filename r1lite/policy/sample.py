@@ -158,9 +158,9 @@ def arranged(
     row[~stays] = np.flatnonzero(free)[: len(row) - stays.sum()]
     rows, lead = np.minimum(np.arange(n), n_rows - 1), np.zeros(n, int)
     rows[row], lead[row] = origin, first
-    found = (torch.from_numpy(x).to(device) for x in (rows, row[kind], lead))
-    rows, row_of, lead = found
-    return (None if n == n_rows and stays.all() else rows), row_of, lead
+    same = n == n_rows and stays.all()
+    rows, row_of, lead = (torch.from_numpy(x).to(device) for x in (rows, row[kind], lead))
+    return None if same else rows, row_of, lead
 
 
 @torch.inference_mode()  # leaves no tensor behind, only numbers

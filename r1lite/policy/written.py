@@ -59,6 +59,13 @@ def turns_of(model: Any) -> torch.Tensor:
     return torch.complex(cos, sin)[0, :, : cos.shape[-1] // 2]
 
 
+def turns_at(turns: torch.Tensor, places: torch.Tensor, heads: int, shared: int) -> torch.Tensor:
+    """Turns (N, heads + 2 shared, D / 2) of the heads of joined, for tokens at places (N,)."""
+    found = turns.index_select(0, places)[:, None].repeat(1, heads + 2 * shared, 1)
+    found[:, heads + 1 :: 2] = 1  # values are not turned
+    return found
+
+
 def in_pairs(heads: torch.Tensor) -> torch.Tensor:
     """Heads (..., D) in pairs as complex numbers (..., D / 2), in the same memory."""
     return torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
