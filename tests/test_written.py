@@ -7,7 +7,7 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from r1lite.learn.update import AnswerLogps
 from r1lite.policy import prompts
-from r1lite.policy.packed import _Gated, _Norm
+from r1lite.policy.packed import _Norm
 from r1lite.policy.products import Product
 from r1lite.policy.savings import without
 from r1lite.policy.written import joined, normed, pairs_of, turned, turns_of
@@ -22,26 +22,15 @@ def test_the_norm_and_its_derivative():
     assert torch.autograd.gradcheck(lambda x: _Norm.apply(x, EPS), x)
 
 
-def test_the_gate_and_its_derivative():
-    both = torch.randn(5, 8, dtype=torch.double, requires_grad=True)
-    gate, up = both.detach().chunk(2, -1)
-    found, opened = _Gated.forward(both.detach())
-    assert torch.allclose(found, torch.nn.functional.silu(gate) * up)
-    plain = torch.nn.functional.silu(both[:, :4]) * both[:, 4:]
-    slope = torch.randn_like(plain)
-    (expected,) = torch.autograd.grad(plain, both, slope)
-    assert torch.allclose(_Gated.backward(slope.clone(), both.detach(), opened), expected)
+def test_a_product_and_its_derivatives():
+    sizes = ((5, 4), (3, 4), (5, 3))
+    x, weight, plus = (torch.randn(s, dtype=torch.double, requires_grad=True) for s in sizes)
 
+    def product(x, weight, plus):
+        return Product.apply(x, weight, weight.detach().t(), plus, contextlib.nullcontext)
 
-def test_a_product_behind_the_gate_and_its_derivatives():
-    """Nothing but gate and up is kept: the product's derivative needs more, computed again."""
-    sizes = ((5, 8), (3, 4), (5, 3))
-    both, weight, plus = (torch.randn(s, dtype=torch.double, requires_grad=True) for s in sizes)
-
-    def product(both, weight, plus):
-        return Product.apply(both, weight, plus, contextlib.nullcontext, None, _Gated)
-
-    assert torch.autograd.gradcheck(product, (both, weight, plus))
+    assert torch.autograd.gradcheck(product, (x, weight, plus))
+    assert torch.autograd.gradcheck(product, (x, weight, plus[0].detach().requires_grad_()))
 
 
 def test_pairs_turn_as_halves_do(mini):

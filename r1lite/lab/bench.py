@@ -15,6 +15,7 @@ from ..learn import train
 from ..learn.rollout import draw_problems, sample
 from ..policy import Policy, load_policy
 from ..policy.savings import SAVINGS, without
+from ..policy.writers import one_thread_each
 from ..prompt import render
 from ..runlog import describe_run, read_json, read_jsonl, write_json
 from .floor import floor, matrices, product_seconds
@@ -112,6 +113,8 @@ def bench(cfg: RunConfig) -> dict[str, Any]:
         found["step_over_usual_floor"] = found["step_s"] / found["floor_usual_step_s"]
         found |= flops_share(policy, found, found["mean_tokens"])
         found["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        found["peak_memory_of_a_writer_mib"] = others  # with what it has in common with this
     else:
         found["peak_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
     return found
@@ -125,31 +128,32 @@ def against_generate(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
     policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
     policy.model.eval()
     rates: dict[str, list[float]] = {"ours": [], "generate": []}
-    for i in range(rounds + 1):  # the first round warms up
-        problems = draw_problems(cfg, i)
-        begun = time.perf_counter()
-        groups = sample(policy, problems, cfg, i)
-        ours = sum(len(r.token_ids) for g in groups for r in g.rollouts)
-        middle = time.perf_counter()
-        prompts = [list(g.prompt_ids) for g in groups]
-        width = max(map(len, prompts))
-        padded = torch.tensor([[policy.pad_id] * (width - len(p)) + p for p in prompts])
-        written = policy.model.generate(
-            input_ids=padded.to(policy.device),
-            attention_mask=(padded != policy.pad_id).long().to(policy.device),
-            num_return_sequences=cfg.n_answers,
-            max_new_tokens=cfg.max_new_tokens,
-            do_sample=True,
-            temperature=cfg.temperature,
-            top_k=0,
-            top_p=1.0,
-            pad_token_id=policy.pad_id,
-        )[:, width:]
-        end = time.perf_counter()
-        theirs = int((written != policy.pad_id).sum())
-        if i:
-            rates["ours"].append(ours / (middle - begun))
-            rates["generate"].append(theirs / (end - middle))
+    with one_thread_each(policy, cfg.n_problems * cfg.n_answers) as writer:
+        for i in range(rounds + 1):  # the first round warms up
+            problems = draw_problems(cfg, i)
+            begun = time.perf_counter()
+            groups = sample(writer, problems, cfg, i)
+            ours = sum(len(r.token_ids) for g in groups for r in g.rollouts)
+            middle = time.perf_counter()
+            prompts = [list(g.prompt_ids) for g in groups]
+            width = max(map(len, prompts))
+            padded = torch.tensor([[policy.pad_id] * (width - len(p)) + p for p in prompts])
+            written = policy.model.generate(
+                input_ids=padded.to(policy.device),
+                attention_mask=(padded != policy.pad_id).long().to(policy.device),
+                num_return_sequences=cfg.n_answers,
+                max_new_tokens=cfg.max_new_tokens,
+                do_sample=True,
+                temperature=cfg.temperature,
+                top_k=0,
+                top_p=1.0,
+                pad_token_id=policy.pad_id,
+            )[:, width:]
+            end = time.perf_counter()
+            theirs = int((written != policy.pad_id).sum())
+            if i:
+                rates["ours"].append(ours / (middle - begun))
+                rates["generate"].append(theirs / (end - middle))
     middle = {name: median(values) for name, values in rates.items()}
     return {"rates": rates, "faster": middle["ours"] / middle["generate"]} | middle
 

@@ -14,6 +14,7 @@ from ..config import RunConfig
 from ..policy.adapters import Reference, merged
 from ..policy.load import Policy, load_policy, save_policy
 from ..policy.shard import FullCopy, is_sharded, shard
+from ..policy.writers import one_thread_each
 from ..records import StepLog, UserError
 from ..rewards import Reward
 from ..runlog import (
@@ -115,13 +116,14 @@ def _train(
         bar.write(f"warning: {warning}")
 
     step, saved, clock, stop = start, start, Clock(), False
-    with bar, PoliteInterrupt() as interrupt:
+    n_rows = cfg.n_problems * cfg.n_answers
+    with bar, PoliteInterrupt() as interrupt, one_thread_each(policy, n_rows) as writer:
         while step < cfg.steps and not stop:
             now = cfg.at(step + 1)
             if policy.engine is not None:
                 policy.engine.update(policy.model)
                 clock.lap("sync")
-            groups, every = gather(policy, now, step + 1, pool, rewards, clock)
+            groups, every = gather(writer, now, step + 1, pool, rewards, clock)
             figures, parts = rollout_figures(every), part_figures(every)
             gaps = None
             for rows in minibatches(groups, now, step + 1, policy, reference):

@@ -13,7 +13,6 @@ from ..policy.adapters import Reference, trainable
 from ..policy.load import Policy
 from ..policy.logprobs import token_logps
 from ..policy.packed import n_rows
-from ..policy.products import fast_products
 from ..policy.prompts import SharedPrompts, shares_prompts
 from ..policy.savings import saves
 from ..policy.shard import is_sharded, whole
@@ -150,8 +149,7 @@ class AnswerLogps:
             self.n_computed += n_rows(sum(lengths) - self.shared.packed.n_alike + before)
             return found
         self.n_computed += len(rows) * max(lengths)
-        with fast_products(self.model):
-            return token_logps(self.model, batch.token_ids, **how)
+        return token_logps(self.model, batch.token_ids, **how)
 
     def backward(self) -> None:
         """The last part of the gradient, after the backward of every micro-batch."""

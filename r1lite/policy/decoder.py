@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicCache
 from .products import by_onednn, takes_onednn
 from .prompts import read_prompts
 from .savings import saves
-from .written import by_word, fits, in_pairs, joined, normed, pairs_of, turns_at, turns_of
+from .written import fits, in_pairs, joined, normed, pairs_of, turns_at, turns_of
 
 
 def start_decoding(
@@ -73,7 +73,6 @@ class WrittenOut:
 
     Weights are read when it is made, so a decoder lives for one rollout and never sees an update.
     at_most  rows that there can ever be: keys and values have room for them
-    first    what the first layer makes of every word, where written.by_word
     """
 
     COMPACT_BELOW = 1.0  # at once, as only rows that move are copied
@@ -89,9 +88,6 @@ class WrittenOut:
             tuple(x if x is None else x.t().contiguous() for x in joined(layer, pairs))
             for layer in body.layers
         ]
-        self.first = None
-        if by_word(model):
-            self.first = self._times(normed(self.embedding, self.eps)[0], *self.layers[0][:2])
         self.head = (model.lm_head.weight * body.norm.weight).t().contiguous()
         self.held, self.at_most = seen.shape[1], at_most
         self.position, self.hidden = seen.sum(-1), None
@@ -105,6 +101,8 @@ class WrittenOut:
         """Room for a block more of keys and values (B, 2 K, held, D), and for rows to come."""
         n, many, _, width = states[0].shape
         length = self.held + self.BLOCK
+        places = torch.arange(length)[: len(self.turns)]  # no prompt with its answer needs more
+        self.turned = turns_at(self.turns, places, self.heads, self.shared)
         self.rooms = [x.new_empty(self.at_most, many, length, width) for x in states]
         for room, old in zip(self.rooms, states):
             room[:n, :, : self.held] = old[:, :, : self.held]
@@ -137,15 +135,13 @@ class WrittenOut:
             self._make_room([both for both, _, _ in self.live])
         batch, new, heads, shared = len(tokens), self.held, self.heads, self.shared
         self.held += 1
-        turns = turns_at(self.turns, self.position, heads, shared)
+        turns = self.turned.index_select(0, self.position)
         self.position = self.position + 1
         read_rows = (self.first_rows[: batch * heads] + torch.arange(self.held)).flatten()
         bags = torch.arange(0, len(read_rows), self.held)
         x = self.embedding.index_select(0, tokens)
-        states = None if self.first is None else self.first.index_select(0, tokens)
         for (qkv, qkv_bias, out, gate_up, down), (both, keys, table) in zip(self.layers, self.live):
-            if states is None:
-                states = self._times(normed(x, self.eps)[0], qkv, qkv_bias)
+            states = self._times(normed(x, self.eps)[0], qkv, qkv_bias)
             states = states.view(batch, -1, self.width)
             in_pairs(states).mul_(turns)
             query = states[:, :heads].reshape(batch * shared, -1, self.width)
@@ -159,7 +155,7 @@ class WrittenOut:
             read = torch.embedding_bag(table, read_rows, bags, False, 0, False, weights)[0]
             x = self._times(read.view(batch, -1), out, plus=x)
             gate, up = self._times(normed(x, self.eps)[0], gate_up).chunk(2, -1)
-            x, states = self._times(silu(gate) * up, down, plus=x), None
+            x = self._times(silu(gate) * up, down, plus=x)
         return self._times(normed(x, self.eps)[0], self.head)
 
     def keep(self, rows: torch.Tensor) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import bmm
-from torch.nn.functional import embedding, linear, pad, silu
+from torch.nn.functional import embedding, pad, silu
 
 from .products import BLOCK, Product, by_onednn, takes_onednn
 from .savings import saves
-from .written import by_word, joined, normed, pairs_of, turned, turns_at, turns_of
+from .written import joined, normed, pairs_of, turned, turns_at, turns_of
 
 AT_ONCE = 32  # places of an answer that look back together; later keys are left out for them
 
@@ -95,25 +95,6 @@ class _Norm(torch.autograd.Function):
         return torch.addcmul(grad, y, along, value=-1).mul_(scale), None
 
 
-class _Gated:
-    """silu(gate) * up of gate and up side by side (N, 2 F) -> (N, F), before a product."""
-
-    @staticmethod
-    def forward(both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gate, up = both.chunk(2, -1)
-        opened = silu(gate)
-        return opened * up, opened
-
-    @staticmethod
-    def backward(grad: torch.Tensor, both: torch.Tensor, opened: torch.Tensor) -> torch.Tensor:
-        gate, up = both.chunk(2, -1)
-        found = torch.empty_like(both)
-        to_gate, to_up = found.chunk(2, -1)
-        torch.mul(grad, opened, out=to_up)
-        torch.ops.aten.silu_backward.grad_input(grad.mul_(up), gate, grad_input=to_gate)
-        return found
-
-
 class _Moved(torch.autograd.Function):
     """The rows `to` of x (..., D) -> (rows, D); the rows `back` of the gradient go to x.
 
@@ -172,7 +153,6 @@ class PackedAnswers:
     parts   every joined matrix, made once an update; after the last backward their gradients go
             back through them to the weights
     leaves  the same cut off from that, as the answers of each micro-batch see them
-    first   what the first layer makes of every word, one of them, where written.by_word
     n_alike tokens so far that had no row of their own
     """
 
@@ -181,14 +161,11 @@ class PackedAnswers:
         self.turns = turns_of(model)
         layers = [joined(layer, pairs) for layer in model.model.layers]
         self.parts = [part for layer in layers for part in layer if part is not None]
-        words = model.model.embed_tokens.weight
-        self.eps = words.new_tensor(model.config.rms_norm_eps)
-        if by_word(model):
-            self.parts.append(linear(_Norm.apply(words, self.eps), *layers[0][:2]))
+        self.eps = self.parts[0].new_tensor(model.config.rms_norm_eps)
         self.leaves = [part.detach().requires_grad_(part.requires_grad) for part in self.parts]
         leaves = ((leaf, leaf.detach().t().contiguous()) for leaf in self.leaves)
         self.layers = [[None if x is None else next(leaves) for x in layer] for layer in layers]
-        self.first, self.n_alike = self.leaves[-1] if by_word(model) else None, 0
+        self.n_alike = 0
         self.library = by_onednn if takes_onednn() else contextlib.nullcontext
 
     def __call__(
@@ -219,13 +196,9 @@ class PackedAnswers:
         turns = turns_at(self.turns, pad(here, (0, layout.dummies)), layout.heads, n_shared)
         n_grid = len(rows) * n_shared
         tokens = pad(tokens, (0, 1)).flatten()[layout.place]
-        x, heads = (
-            None if table is None else pad(embedding(tokens, table), (0, 0, 0, layout.dummies))
-            for table in (embeddings, self.first)
-        )
+        x = pad(embedding(tokens, embeddings), (0, 0, 0, layout.dummies))
         for (qkv, bias, out, gate_up, down), states in zip(self.layers, before):
-            if heads is None:
-                heads = self._product(_Norm.apply(x, eps), qkv, bias and bias[0])
+            heads = self._product(_Norm.apply(x, eps), qkv, bias and bias[0])
             heads = turned(heads.unflatten(-1, (-1, width)), turns)
             grid = _Moved.apply(heads, layout.to_grid, layout.from_grid, layout.again)
             query, *new = (x.view(n_grid, -1, width) for x in grid.split(layout.sizes))
@@ -237,9 +210,9 @@ class PackedAnswers:
             read = _Moved.apply(read, layout.from_grid[:, : layout.heads], layout.read_to)
             x = self._product(read.view(len(x), -1), out, x)
             both = self._product(_Norm.apply(x, eps), gate_up)
-            x, heads = self._product(both, down, x, _Gated), None
+            gate, up = both.chunk(2, -1)
+            x = self._product(silu(gate) * up, down, x)
         return (_Norm.apply(x, eps) * body.norm.weight).index_select(0, layout.row)
 
-    def _product(self, x: torch.Tensor, weight: Any, plus: Any = None, first: Any = None) -> Any:
-        leaf, turned = weight
-        return Product.apply(x, leaf, plus, self.library, turned, first)
+    def _product(self, x: torch.Tensor, weight: Any, plus: torch.Tensor | None = None) -> Any:
+        return Product.apply(x, *weight, plus, self.library)

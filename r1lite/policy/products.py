@@ -7,18 +7,15 @@ does is tried once on numbers that a shorter format cannot hold.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from .savings import saves
 
-# fewer rows go the usual way, which takes less to begin; and packed rows come in blocks, as oneDNN
-# compiles a product for every new number of rows
-BLOCK = 64
+BLOCK = 64  # packed rows come in so many: oneDNN compiles a product for every new number
 
 
 @contextlib.contextmanager
@@ -53,69 +50,27 @@ def takes_onednn() -> bool:
 class Product(torch.autograd.Function):
     """x (M, K) times weight (N, K), plus (N,), (M, N) or None -> (M, N).
 
+    turned   the weight as (K, N) in memory, which oneDNN reads an eighth faster
     library  by_onednn, or a context that changes nothing
-    turned   the weight as (K, N) in memory, which oneDNN reads an eighth faster. It is given where
-             micro-batches share a weight: its gradient is then added to what they left on it
-    first    what is done to x before: forward(x) -> (y, kept) and backward(grad of y, x, kept).
-             The backward does it again, as y would have to come from memory, which takes longer
     """
 
     @staticmethod
-    def forward(ctx: Any, x, weight, plus, library: Any, turned=None, first: Any = None):
+    def forward(ctx: Any, x, weight, turned, plus, library: Any):
         ctx.save_for_backward(x, weight)
-        ctx.library, ctx.adds, ctx.first = library, turned is not None, first
-        ctx.is_bias = plus is not None and plus.dim() == 1
-        turned = turned if ctx.adds else weight.t().contiguous()
-        if first is not None:
-            x, _ = first.forward(x)
+        ctx.library, ctx.is_bias = library, plus is not None and plus.dim() == 1
         with library():
             return x @ turned if plus is None else torch.addmm(plus, x, turned)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor):
-        given, weight = ctx.saved_tensors
-        x, kept = (given, None) if ctx.first is None else ctx.first.forward(given)
+        x, weight = ctx.saved_tensors
         grad, to_weight = grad.contiguous(), None
-        needs_x, needs_weight, needs_plus, *_ = ctx.needs_input_grad
+        needs_x, needs_weight, _, needs_plus, _ = ctx.needs_input_grad
         with ctx.library():
             to_x = grad @ weight if needs_x else None
-            if needs_weight and ctx.adds and weight.grad is not None:
+            if needs_weight and weight.grad is not None:  # micro-batches share it
                 weight.grad.addmm_(grad.t(), x)
             elif needs_weight:
                 to_weight = grad.t() @ x
-        if needs_x and ctx.first is not None:
-            to_x = ctx.first.backward(to_x, given, kept)
         to_plus = None if not needs_plus else grad.sum(0) if ctx.is_bias else grad
-        return to_x, to_weight, to_plus, None, None, None
-
-
-def _linear(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
-) -> torch.Tensor:
-    """torch.nn.functional.linear by oneDNN, where there are rows enough for a block."""
-    rows = x.numel() // max(x.shape[-1], 1)
-    if rows < BLOCK or x.device.type != "cpu" or x.dtype != weight.dtype:
-        return torch.nn.functional.linear(x, weight, bias)
-    return Product.apply(x.reshape(rows, -1), weight, bias, by_onednn).view(*x.shape[:-1], -1)
-
-
-class _ByOneDNN(TorchFunctionMode):
-    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: Any = None):
-        if func is torch.nn.functional.linear:
-            func = _linear
-        return func(*args, **(kwargs or {}))  # a mode is off inside its own call
-
-
-def fast_products(model: Any = None) -> contextlib.AbstractContextManager[Any]:
-    """Inside, linear layers of any architecture multiply by oneDNN where that is exact.
-
-    For training; the decoder chooses for itself, as a step of it may have few rows. Layers of
-    4 bits bring products of their own, a backward that computes activations again does so where
-    this is off, and weights in slices are other tensors at every pass.
-    """
-    other = any(
-        getattr(model, name, False) for name in ("is_quantized", "is_gradient_checkpointing")
-    )
-    if takes_onednn() and not other:
-        return _ByOneDNN()
-    return contextlib.nullcontext()
+        return to_x, to_weight, None, to_plus, None

@@ -12,7 +12,6 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from .logprobs import answer_logps, cross_entropy_logps, plain_head
 from .packed import PackedAnswers
-from .products import fast_products
 from .written import fits, pairs_of
 
 
@@ -55,8 +54,7 @@ class SharedPrompts:
         self.model = model
         self.row_of = {name: i for i, name in enumerate(prompts)}
         cache = DynamicCache(config=model.config)
-        with fast_products(model):
-            logits, self.mask = read_prompts(model, list(prompts.values()), pad_id, cache)
+        logits, self.mask = read_prompts(model, list(prompts.values()), pad_id, cache)
         self.packed, pairs = PackedAnswers(model), pairs_of(model)
         states = [x for layer in cache.layers for x in (layer.keys[..., pairs], layer.values)]
         self._outputs = [logits, *states]
@@ -89,9 +87,8 @@ class SharedPrompts:
             what, after = (answers[:, :-1], (n_prompt + place)[:, :-1]), written[:, 1:]
             states = list(zip(self._leaves[1::2], self._leaves[2::2]))
             hidden = self.packed(*what, after, states, rows, self.mask[rows])[None]
-            with fast_products(self.model):
-                head, said = self.model.lm_head.weight, answers[:, 1:][after][None]
-                found = answer_logps(hidden, head, said, None, temperature)
+            head, said = self.model.lm_head.weight, answers[:, 1:][after][None]
+            found = answer_logps(hidden, head, said, None, temperature)
             logps[:, 1:] = logps[:, 1:].masked_scatter(after, found)
         return logps.new_zeros(response_mask.shape).masked_scatter(response_mask, logps[written])
 

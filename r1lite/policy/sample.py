@@ -202,9 +202,6 @@ def _decode(
     order, lengths = owner.argsort(stable=True), owner.bincount(minlength=total).tolist()
     found = []
     for part, values in zip(ids[order].split(lengths), logps[order].split(lengths)):
-        tokens = part.tolist()
-        truncated = tokens[-1] != stop_id
-        found.append(
-            Rollout(tuple(tokens), tuple(values.tolist()), policy.decode(tokens), truncated)
-        )
+        tokens, logps = tuple(part.tolist()), tuple(values.tolist())
+        found.append(Rollout(tokens, logps, policy.decode(tokens), tokens[-1] != stop_id))
     return found

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 SAVINGS = {
     "prompt_once_in_rollout": "a prompt is read once per group before its answers are sampled",
     "alike_once": "answers of a group that begin alike are computed once, until they part",
-    "first_layer_by_word": "what the first layer makes of a token is computed once for a word",
+    "one_thread_each": "each core writes answers to other prompts; threads would wait for another",
     "drop_finished_rows": "answers that have ended leave the batch while the others go on",
     "written_out": "a decoding step is written out in tensors, without the model's modules",
     "packed_training": "so is training on answers, and none of its products sees padding",

@@ -11,17 +11,6 @@ from typing import Any
 import torch
 
 from .adapters import weight_of
-from .savings import saves
-
-FEW_WORDS = 1024  # up to so many a product over all words is cheaper than one over all tokens
-
-
-def by_word(model: Any) -> bool:
-    """True where queries, keys and values of the first layer are made for words, not for tokens.
-
-    A token's place comes in behind them: before, it is its word's embedding, wherever it stands.
-    """
-    return saves("first_layer_by_word") and len(model.model.embed_tokens.weight) <= FEW_WORDS
 
 
 def fits(model: Any) -> bool:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 
 from ..learn.batching import pad_right, token_budget_chunks
-from ..policy.products import fast_products
 
 
 def next_token_backward(
@@ -29,14 +28,13 @@ def next_token_backward(
         ids = pad_right(rows, pad_id, torch.long).to(device)
         targets = pad_right([d[1:] for d in rows], -100, torch.long).to(device)
         # padding sits on the right, so causal attention never sees it: no mask needed
-        with fast_products():
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-            loss = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)),
-                targets.flatten(),
-                ignore_index=-100,
-                reduction="sum",
-            )
-            (loss / n_tokens).backward()
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)),
+            targets.flatten(),
+            ignore_index=-100,
+            reduction="sum",
+        )
+        (loss / n_tokens).backward()
         total += loss.item()
     return total / n_tokens
