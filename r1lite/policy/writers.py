@@ -38,6 +38,7 @@ def one_thread_each(policy: Policy, n_rows: int) -> Iterator[Policy]:
     if n < 2 or not small or not alone or policy.device.type != "cpu" or sys.platform != "linux":
         yield policy
         return
+    ctypes.CDLL(None).malloc_trim(0)  # what is free here would be copied when it is used again
     pool = ProcessPoolExecutor(n - 1, multiprocessing.get_context("fork"), _begin, (policy,))
     try:
         yield replace(policy, engine=Writers(policy, pool, n))
