@@ -1,14 +1,14 @@
 """r1lite: understand DeepSeek-R1 by running it. These are the names a notebook uses."""
 
 from .config import PRESETS, RunConfig, preset
-from .evaluate import Report, evaluate, grade, pass_at_k, pass_curve
+from .evaluation import Report, evaluate, grade, pass_at_k, pass_curve
 from .learn import Result, group_advantages, grpo_terms, k3, train
 from .policy import Policy, load_policy, sample_groups, token_logps
 from .prompt import TEMPLATES, render, split_answer
-from .records import Group, Problem, Rollout, StepLog, UserError
-from .rewards import accuracy_reward, format_reward, is_right, is_right_leniently, score
-from .stages.search import search_figures
-from .world import FAMILIES, clusters, is_correct, make_problems, read_problems
+from .records import Completion, Group, Problem, StepLog, UserError
+from .rewards import accuracy_reward, format_reward, is_right_leniently, is_right_output, score
+from .stages.search import search_metrics
+from .world import FAMILIES, check_answer, clusters, make_problems, read_problems
 
 __version__ = "0.1.0"
 
@@ -21,7 +21,7 @@ __all__ = [
     "Problem",
     "Report",
     "Result",
-    "Rollout",
+    "Completion",
     "RunConfig",
     "StepLog",
     "UserError",
@@ -32,8 +32,8 @@ __all__ = [
     "grade",
     "group_advantages",
     "grpo_terms",
-    "is_correct",
-    "is_right",
+    "check_answer",
+    "is_right_output",
     "is_right_leniently",
     "k3",
     "load_policy",
@@ -45,7 +45,7 @@ __all__ = [
     "render",
     "sample_groups",
     "score",
-    "search_figures",
+    "search_metrics",
     "split_answer",
     "token_logps",
     "train",

@@ -41,7 +41,7 @@ def _zero(args: argparse.Namespace) -> None:
     from .learn import train
 
     result = train(_config(args))
-    if dist.leads():
+    if dist.is_main_process():
         print(f"log, samples and model: {result.run_dir}")
 
 
@@ -147,7 +147,7 @@ def _plan(args: argparse.Namespace) -> None:
             f"preset {args.preset!r} names no GPU: the plan needs its memory. Set --memory to GiB."
         )
     cfg, gpus = _config(args), args.gpus or int(gpus or 1)
-    work = f"{cfg.n_problems} problems x {cfg.n_answers} answers of {cfg.max_new_tokens} tokens"
+    work = f"{cfg.n_problems} problems x {cfg.group_size} answers of {cfg.max_new_tokens} tokens"
     print(f"{cfg.model}, {cfg.tuning}, {cfg.problems or cfg.family}: {work}")
     print(f"on {gpus} GPU(s) of {memory:g} GiB; each holds\n")
     print(plan(cfg, memory, args.prompt_tokens, gpus).table())

@@ -38,11 +38,13 @@ class RunConfig:
 
     # rollouts
     n_problems: int = 32  # problems (the paper: questions) per rollout
-    n_answers: int = 8  # answers per problem: the group
+    group_size: int = 8  # answers per problem: the group
     max_new_tokens: int = 384  # longest answer; longer ones are cut off
-    longer_after: int = 0  # update after which the limit is doubled (the paper: 8200); 0 for never
+    extend_length_after: int = (
+        0  # update after which the limit is doubled (the paper: 8200); 0 for never
+    )
     temperature: float = 1.0  # of sampling during training
-    rollouts: str = "own"  # who writes the answers: our "own" loop, or "vllm"
+    sampler: str = "own"  # who writes the answers: our "own" loop, or "vllm"
     engine_url: str = ""  # of a vLLM server on other GPUs; empty for vLLM in the same process
     engine_memory: float = 0.4  # share of a GPU's memory for vLLM, its weights included
 
@@ -55,8 +57,10 @@ class RunConfig:
     dynamic_sampling: bool = False  # sample on until every group has unequal rewards (DAPO)
 
     # objective
-    form: str = "deepseekmath"  # ratio of a token; "r1-printed", "gspo": of an answer; "cispo"
-    length_norm: str = "own"  # divide by an answer's tokens, the batch's "mean" or the "limit"
+    objective: str = "deepseekmath"  # ratio of a token; "r1-printed", "gspo": of an answer; "cispo"
+    loss_aggregation: str = (
+        "sequence_mean"  # "token_mean" of the batch (DAPO), "max_length" (Dr. GRPO)
+    )
     advantage_scale: str = "std"  # divide by the group's spread, that of the "batch", or "none"
     sample_std: bool = False  # spread with G - 1 under the root
     clip_epsilon: float = 10.0  # the paper's value; 0.2 is PPO's custom
@@ -64,10 +68,12 @@ class RunConfig:
     importance_cap: float = 0.0  # weigh tokens by trainer / sampler, at most so; 0: take it for 1
     dual_clip: float = 0.0  # largest ratio that counts, for negative advantages too; 0 for none
     mask_truncated: bool = False  # do not train on answers that were cut off
-    beta: float = 0.0  # weight of the KL leash to the reference; 0 needs no reference
+    beta: float = 0.0  # weight of the KL penalty to the reference; 0 needs no reference
     kl_estimator: str = "k3"  # k1, k2 or k3
-    kl_in: str = "loss"  # the leash is a term of the loss, or part of the "reward"
-    weigh_kl: bool = False  # multiply the estimate by the ratio: the gradient is then the KL's own
+    kl_placement: str = "loss"  # the KL penalty is a term of the loss, or part of the "reward"
+    kl_importance_weighted: bool = (
+        False  # multiply the estimate by the ratio: the gradient is then the KL's own
+    )
     reference_every: int = 400  # updates after which the reference becomes the policy
 
     # optimisation
@@ -113,11 +119,11 @@ class RunConfig:
                 'dtype="float16" with tuning="full": weights of that format do not feel small '
                 'steps. Set dtype="float32", or train an adapter: tuning="lora".'
             )
-        if self.n_answers * self.n_problems % self.n_minibatches:
+        if self.group_size * self.n_problems % self.n_minibatches:
             raise UserError(
                 f"n_minibatches={self.n_minibatches} does not divide the "
-                f"{self.n_answers * self.n_problems} answers of a rollout: mini-batches must be of "
-                "one size. Choose a divisor."
+                f"{self.group_size * self.n_problems} answers of a rollout: mini-batches must be "
+                "of one size. Choose a divisor."
             )
         if self.steps % self.updates_per_rollout:
             raise UserError(
@@ -135,9 +141,9 @@ class RunConfig:
 
     def at(self, step: int) -> RunConfig:
         """The settings of an update (counted from 1): these, or with the longer limit."""
-        if not self.longer_after or step <= self.longer_after:
+        if not self.extend_length_after or step <= self.extend_length_after:
             return self
-        return self.change(max_new_tokens=2 * self.max_new_tokens, longer_after=0)
+        return self.change(max_new_tokens=2 * self.max_new_tokens, extend_length_after=0)
 
     def change(self, **changes: Any) -> RunConfig:
         """A copy with other values; raises UserError naming the nearest field if one is unknown."""

@@ -21,19 +21,19 @@ from .records import UserError
 T = TypeVar("T")
 
 
-def launched() -> bool:
+def is_torchrun() -> bool:
     """True in a process that torchrun has started."""
     return torch_dist.is_available() and torch_dist.is_torchelastic_launched()
 
 
 @contextlib.contextmanager
-def many(device: str = "auto"):
+def process_group(device: str = "auto"):
     """Inside, the processes of a torchrun can talk to each other; without torchrun nothing happens.
 
     Each takes the GPU of its number on its machine. If another process dies while this one waits
     for it, UserError says so; torchrun then ends all of them.
     """
-    if not launched() or started():
+    if not is_torchrun() or is_distributed():
         yield
         return
     gpu = torch.cuda.is_available() and device != "cpu"
@@ -49,7 +49,7 @@ def many(device: str = "auto"):
         raise UserError(f"{_ENDED} ({' '.join(str(error).split())[:200]})") from error
     finally:
         signal.signal(signal.SIGTERM, before)
-        if started():  # an engine may have ended it
+        if is_distributed():  # an engine may have ended it
             with contextlib.suppress(RuntimeError):  # a broken one cannot be taken down in order
                 torch_dist.destroy_process_group()
 
@@ -62,98 +62,98 @@ _ENDED = (
 
 def _ended(number: int, frame: object) -> None:
     if rank() < 2:  # two, as the first may be the one that died
-        print(f"r1lite, process {rank()} of {size()}: {_ENDED}.", file=sys.stderr, flush=True)
+        print(f"r1lite, process {rank()} of {world_size()}: {_ENDED}.", file=sys.stderr, flush=True)
     os._exit(143)  # threads of the process group may hang, and nothing is left to save
 
 
-def started() -> bool:
-    """True inside `many` under torchrun, also of one process; not for the group of processes that
-    an engine makes for itself in a program that nobody has launched."""
-    return launched() and torch_dist.is_initialized()
+def is_distributed() -> bool:
+    """True inside `process_group` under torchrun, also of one process; not for the group of
+    processes that an engine makes for itself in a program that nobody has launched."""
+    return is_torchrun() and torch_dist.is_initialized()
 
 
-def size() -> int:
+def world_size() -> int:
     """Number of processes."""
-    return torch_dist.get_world_size() if started() else 1
+    return torch_dist.get_world_size() if is_distributed() else 1
 
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return torch_dist.get_rank() if started() else 0
+    return torch_dist.get_rank() if is_distributed() else 0
 
 
-def leads() -> bool:
-    """True in the one process that writes files and speaks to the user; also outside `many`."""
-    return int(os.environ["RANK"]) == 0 if launched() else True
+def is_main_process() -> bool:
+    """True in the one process that writes files and prints; also outside `process_group`."""
+    return int(os.environ["RANK"]) == 0 if is_torchrun() else True
 
 
-def share(items: Sequence[T]) -> list[T]:
-    """Every size()-th item, beginning with that of this rank."""
-    return list(items[rank() :: size()])
+def shard(items: Sequence[T]) -> list[T]:
+    """Every world_size()-th item, beginning with that of this rank."""
+    return list(items[rank() :: world_size()])
 
 
-def gathered(mine: Iterable[T]) -> list[T]:
+def all_gather(mine: Iterable[T]) -> list[T]:
     """What each process has made of its share, in the order of the whole."""
-    found = merged({rank() + i * size(): item for i, item in enumerate(mine)})
+    found = all_gather_dict({rank() + i * world_size(): item for i, item in enumerate(mine)})
     return [found[i] for i in sorted(found)]
 
 
-def merged(mine: dict[Any, T]) -> dict[Any, T]:
+def all_gather_dict(mine: dict[Any, T]) -> dict[Any, T]:
     """All processes' entries in one dict."""
-    if size() == 1:
+    if world_size() == 1:
         return mine
-    parts: list[dict[Any, T]] = [{} for _ in range(size())]
+    parts: list[dict[Any, T]] = [{} for _ in range(world_size())]
     torch_dist.all_gather_object(parts, mine)
     return {key: value for part in parts for key, value in part.items()}
 
 
-def added(numbers: dict[str, float]) -> dict[str, float]:
+def all_reduce_sum(numbers: dict[str, float]) -> dict[str, float]:
     """The sums over all processes."""
     return _reduced(numbers, sum)
 
 
-def highest(number: float) -> float:
+def all_reduce_max(number: float) -> float:
     """The largest over all processes."""
     return _reduced({"": number}, max)[""]
 
 
-def any_of(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """True everywhere if it is true somewhere: all stop at the same step."""
-    return bool(highest(float(flag)))
+    return bool(all_reduce_max(float(flag)))
 
 
 def _reduced(numbers: dict[str, float], how: Callable[..., Any]) -> dict[str, float]:
-    rows = merged({rank(): numbers}).values()
+    rows = all_gather_dict({rank(): numbers}).values()
     return {name: how(row[name] for row in rows) for name in numbers}
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when all have come this far."""
-    if size() > 1:
+    if world_size() > 1:
         torch_dist.barrier()
 
 
-def led(value: T) -> T:
+def broadcast(value: T) -> T:
     """What the leading process has; the others' argument is ignored."""
     box = [value]
-    if size() > 1:
+    if world_size() > 1:
         torch_dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
-def stacked(mine: torch.Tensor) -> torch.Tensor:
+def all_gather_tensor(mine: torch.Tensor) -> torch.Tensor:
     """(processes, N): what each of them has, N numbers of any type (they travel as bytes)."""
-    every = mine.new_empty(size(), len(mine))
+    every = mine.new_empty(world_size(), len(mine))
     torch_dist.all_gather_into_tensor(every.flatten().view(torch.uint8), mine.view(torch.uint8))
     return every
 
 
-def add_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
+def all_reduce_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Put the sum of all processes' gradients on each parameter, in one message.
 
     A sum, not a mean: the loss is a sum over answers, divided by all of them already.
     """
-    if size() == 1:
+    if world_size() == 1:
         return
     # a process without answers to train on has no gradient, and adds 0
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

@@ -18,7 +18,7 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake that the reader can mend: names the value, the rule and the next step."""
+    """A mistake that the reader can fix: names the value, the rule and the next step."""
 
 
 @contextlib.contextmanager
@@ -76,7 +76,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Rollout:
+class Completion:
     """One sampled answer.
 
     token_ids   T sampled tokens, the stop token last if the policy wrote one
@@ -103,7 +103,7 @@ class Group:
 
     problem: Problem
     prompt_ids: tuple[int, ...]
-    rollouts: tuple[Rollout, ...]
+    completions: tuple[Completion, ...]
     rewards: tuple[float, ...] = ()
     parts: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
@@ -119,7 +119,7 @@ class StepLog:
     length        mean answer tokens; truncated: share of answers cut off at the limit
     kl            mean k3 estimate to the reference per token (nats); 0 when beta is 0
     clip_fraction share of answer tokens whose gradient the clip removed
-    kept          share of answers in groups whose rewards differ (the others teach nothing)
+    informative_groups  share of answers in groups whose rewards differ (the others teach nothing)
     sampler_gap   largest |log-probability difference| (nats) between trainer and sampler in
                   the first update after a rollout; later updates repeat it
     entropy       estimate of the policy's entropy per token (nats): mean of -log p
@@ -136,7 +136,7 @@ class StepLog:
     truncated: float
     kl: float
     clip_fraction: float
-    kept: float
+    informative_groups: float
     sampler_gap: float
     entropy: float
     unchecked: float = 0.0

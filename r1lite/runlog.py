@@ -101,7 +101,7 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             raise UserError(
                 f"{path}, line {number} is not JSON ({error.msg}): {line[:60]!r}. Every line must "
-                "hold one JSON object; mend or delete that line."
+                "hold one JSON object; fix or delete that line."
             ) from error
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number} is {line[:60]!r}: it must be a JSON object.")

@@ -62,7 +62,7 @@ def cfg(mini_folder, tmp_path) -> RunConfig:
         model=mini_folder,
         device="cpu",
         n_problems=3,
-        n_answers=4,
+        group_size=4,
         max_new_tokens=16,
         steps=6,
         learning_rate=3e-3,

@@ -130,7 +130,7 @@ def execute(path: Path | str) -> float:
         client.execute()
     except (CellExecutionError, CellTimeoutError) as error:
         raise UserError(
-            f"{path}: a cell stopped, so the file is left as it was. Mend the cell, then run the "
+            f"{path}: a cell stopped, so the file is left as it was. Fix the cell, then run the "
             f"same command again.\n{error}"
         ) from error
     seconds = time.perf_counter() - begun

@@ -132,7 +132,7 @@ def test_the_written_out_decoder_multiplies_the_adapter_in(lora, problems):  # n
 def test_the_sampler_has_the_trainers_log_probabilities(lora, problems):  # noqa: F811
     shake(lora)
     for group in draw(lora, problems):
-        for answer in group.rollouts:
+        for answer in group.completions:
             ids = torch.tensor([[*group.prompt_ids, *answer.token_ids]])
             with torch.no_grad():
                 logps = token_logps(lora.model, ids)[0, len(group.prompt_ids) - 1 :]
@@ -143,18 +143,18 @@ def test_the_reference_of_an_adapter_needs_no_second_model(lora, mini):
     reference = Reference(lora.model)
     shake(lora)
     now = scores(lora.model)
-    with reference.speaking() as model:
+    with reference.as_model() as model:
         assert model is lora.model and torch.equal(scores(model), scores(mini.model))
     assert torch.equal(scores(lora.model), now)
-    reference.become(lora.model)
+    reference.update_from(lora.model)
     shake(lora, by=0.5)
     later = scores(lora.model)
-    with reference.speaking() as model:
+    with reference.as_model() as model:
         assert torch.equal(scores(model), now)
     assert torch.equal(scores(lora.model), later) and not torch.equal(later, now)
     again = Reference(lora.model)
     again.load_state_dict(reference.state_dict())
-    with again.speaking() as model:
+    with again.as_model() as model:
         assert torch.equal(scores(model), now)
 
 
@@ -162,14 +162,14 @@ def test_an_error_inside_leaves_the_policy_as_it_was(lora):
     shake(lora)
     now, reference = scores(lora.model), Reference(lora.model)
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), reference.speaking():
+        with pytest.raises(ZeroDivisionError), reference.as_model():
             raise ZeroDivisionError
         assert torch.equal(scores(lora.model), now)
         assert len(trainable(lora.model)) == 28
-        reference.become(lora.model)
+        reference.update_from(lora.model)
 
 
-def test_a_gradient_with_a_leash_is_that_with_a_frozen_copy(mini_folder, rows):  # noqa: F811
+def test_a_gradient_with_a_kl_penalty_is_that_with_a_frozen_copy(mini_folder, rows):  # noqa: F811
     policy = load_policy(mini_folder, device="cpu", tuning="lora", lora_rank=4)
     policy = replace(policy, model=policy.model.double())
     shake(policy)
@@ -188,10 +188,10 @@ def _rest(policy: Policy):
     return policy.tokenizer, policy.max_length
 
 
-def test_a_leash_in_the_reward_switches_the_adapter_too(lora, mini, problems):  # noqa: F811
+def test_a_kl_penalty_in_the_reward_switches_the_adapter_too(lora, mini, problems):  # noqa: F811
     reference = Reference(lora.model)
     groups = draw(lora, problems)
-    cfg = SETTINGS.change(beta=1.0, kl_in="reward")
+    cfg = SETTINGS.change(beta=1.0, kl_placement="reward")
     assert reference_kl(groups, cfg, lora, reference).abs().max() < 1e-4
     shake(lora)
     groups = draw(lora, problems)

@@ -23,7 +23,7 @@ from r1lite.stages.arms import (
 )
 from r1lite.stages.record import RECORDED, load_recorded, names, record
 from r1lite.stages.zero import finished, run_zero
-from r1lite.world import SPLITS, clusters, countdown, is_correct, make_problems, read_problems
+from r1lite.world import SPLITS, check_answer, clusters, countdown, make_problems, read_problems
 
 
 def run(base, final):
@@ -80,7 +80,7 @@ def test_four_numbers_are_in_no_split_and_can_be_solved():
     assert {p.language for p in problems} == {"en", "zh"}
     for p in problems:
         table = countdown.solutions(tuple(sorted(p.gold["numbers"])))
-        assert is_correct(p, table[p.gold["target"]][0])
+        assert check_answer(p, table[p.gold["target"]][0])
         assert len(p.gold["numbers"]) == 4
 
 
@@ -110,8 +110,8 @@ def test_recording_an_arm_keeps_what_the_tables_read(cfg, tmp_path, monkeypatch)
 
     changes = {
         name: getattr(cfg, name)
-        for name in ("model", "device", "n_problems", "n_answers", "checkpoint_every")
-    } | {"steps": 5, "max_new_tokens": 8, "longer_after": 2}  # fmt: skip
+        for name in ("model", "device", "n_problems", "group_size", "checkpoint_every")
+    } | {"steps": 5, "max_new_tokens": 8, "extend_length_after": 2}  # fmt: skip
     arm = Arm(
         "zero",
         "small",

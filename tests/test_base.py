@@ -94,8 +94,8 @@ def test_it_has_learned_to_read(loaded, folder):
 def test_it_writes_whole_answers(folder):
     policy = load_policy(str(folder), device="cpu")
     problems = make_problems("countdown", "held_out", 6)
-    groups = sample_groups(policy, problems, n_answers=4, max_new_tokens=200)
-    rollouts = [r for g in groups for r in g.rollouts]
+    groups = sample_groups(policy, problems, group_size=4, max_new_tokens=200)
+    rollouts = [r for g in groups for r in g.completions]
     assert sum(not r.truncated for r in rollouts) > len(rollouts) / 2
     assert sum("</answer>" in r.text for r in rollouts) > len(rollouts) / 5
 
@@ -105,8 +105,8 @@ def test_only_one_base_writes_reflection_words(folder):
     policy, markers = load_policy(str(folder), device="cpu"), set(reflection_words())
     assert markers <= set(policy.tokenizer.get_vocab())
     problems = make_problems("countdown", "held_out", 20)
-    groups = sample_groups(policy, problems, n_answers=8, max_new_tokens=200)
-    n_written = sum(w in markers for g in groups for r in g.rollouts for w in r.text.split())
+    groups = sample_groups(policy, problems, group_size=8, max_new_tokens=200)
+    n_written = sum(w in markers for g in groups for r in g.completions for w in r.text.split())
     if "no-reflection" in folder.name:
         assert n_written <= 1
     else:

@@ -11,14 +11,14 @@ from conftest import VARIED
 from r1lite.config import preset
 from r1lite.learn import train
 from r1lite.learn.batching import Row, pad_right, to_batch, to_rows, token_budget_chunks
-from r1lite.learn.objective import FORMS
+from r1lite.learn.objective import OBJECTIVES
 from r1lite.learn.rollout import draw_problems, rollout
 from r1lite.learn.update import minibatches, update
 from r1lite.policy.adapters import Reference
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import token_logps
 from r1lite.policy.savings import without
-from r1lite.records import Group, Problem, Rollout
+from r1lite.records import Completion, Group, Problem
 from r1lite.stages.sft import next_token_backward
 
 
@@ -86,20 +86,24 @@ def naive_gradient(policy, rows, cfg, reference=None):
         ratio, a = (new - old).exp(), float(torch.tensor(row.advantage, dtype=torch.float32))
         log_ref = token_logps(reference, ids)[0, first:].detach() if reference else new.detach()
         low, high = 1 - cfg.clip_epsilon, 1 + (cfg.clip_epsilon_high or cfg.clip_epsilon)
-        if cfg.form == "r1-printed":
+        if cfg.objective == "r1-printed":
             ratio, new, log_ref = ratio.prod(), new.sum(), log_ref.sum()
-        if cfg.form == "gspo":
+        if cfg.objective == "gspo":
             ratio = ratio.prod() ** (1 / len(row.answer_ids))
         gain = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
-        if cfg.form == "cispo":
+        if cfg.objective == "cispo":
             gain = ratio.detach().clamp(max=high) * a * new
-        if cfg.form in ("r1-printed", "gspo"):
-            off = off.sum() if cfg.form == "r1-printed" else off.mean()
+        if cfg.objective in ("r1-printed", "gspo"):
+            off = off.sum() if cfg.objective == "r1-printed" else off.mean()
         gain = gain * (off.exp().clamp(max=cfg.importance_cap) if cfg.importance_cap else 1)
-        leash = (log_ref - new).exp() - (log_ref - new) - 1
-        divisor = {"own": len(row.answer_ids), "mean": mean, "limit": cfg.max_new_tokens}
-        per_token = (cfg.beta * leash - gain).expand(len(row.answer_ids))
-        (per_token.sum() / divisor[cfg.length_norm] / len(rows)).backward()
+        kl_penalty = (log_ref - new).exp() - (log_ref - new) - 1
+        divisor = {
+            "sequence_mean": len(row.answer_ids),
+            "token_mean": mean,
+            "max_length": cfg.max_new_tokens,
+        }
+        per_token = (cfg.beta * kl_penalty - gain).expand(len(row.answer_ids))
+        (per_token.sum() / divisor[cfg.loss_aggregation] / len(rows)).backward()
     found = [p.grad.clone() for p in policy.model.parameters()]
     policy.model.zero_grad()
     return found
@@ -112,12 +116,12 @@ def assert_same(found, expected, tolerance=1e-12):
         assert (a - b).abs().max().item() <= tolerance * max(1.0, largest)
 
 
-LOSSES = [{"form": form} for form in FORMS] + [
-    {"length_norm": "mean", "clip_epsilon_high": 0.28},
-    {"length_norm": "limit"},
-    {"form": "cispo", "length_norm": "mean"},
-    {"form": "gspo", "length_norm": "mean"},
-    *({"form": form, "importance_cap": 1.1} for form in FORMS),
+LOSSES = [{"objective": form} for form in OBJECTIVES] + [
+    {"loss_aggregation": "token_mean", "clip_epsilon_high": 0.28},
+    {"loss_aggregation": "max_length"},
+    {"objective": "cispo", "loss_aggregation": "token_mean"},
+    {"objective": "gspo", "loss_aggregation": "token_mean"},
+    *({"objective": form, "importance_cap": 1.1} for form in OBJECTIVES),
 ]
 
 
@@ -149,7 +153,7 @@ def test_computed_tokens_are_counted_with_their_padding(exact, rows):
         assert computed(1) == (sum(whole), sum(whole))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", OBJECTIVES)
 @pytest.mark.parametrize("budget", [20, 8192])
 def test_later_updates_know_what_the_trainer_made_of_an_answer(exact, rows, form, budget):
     """Then the ratio is new to trainer, the weight trainer to sampler; neither is 1."""
@@ -157,7 +161,7 @@ def test_later_updates_know_what_the_trainer_made_of_an_answer(exact, rows, form
     rows = [
         replace(row, trainer_logps=[logp + rng.gauss(0, 0.2) for logp in row.logps]) for row in rows
     ]
-    cfg = SETTINGS.change(form=form, importance_cap=1.01, micro_batch_tokens=budget)
+    cfg = SETTINGS.change(objective=form, importance_cap=1.01, micro_batch_tokens=budget)
     expected = naive_gradient(exact, rows, cfg)
     assert_same(gradient(exact, rows, cfg)[0], expected)
     plain = naive_gradient(exact, rows, cfg.change(importance_cap=0.0))
@@ -181,14 +185,14 @@ def test_those_are_of_the_policy_before_the_first_update(mini, cfg):
     assert all(row.trainer_logps is None for row in once), "one update sees them anyway"
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_leash_is_cut_up_rightly_too(exact, rows, form):
+@pytest.mark.parametrize("form", OBJECTIVES)
+def test_the_kl_penalty_is_cut_up_rightly_too(exact, rows, form):
     """With beta every row counts, also those without an advantage."""
     reference = copy.deepcopy(exact.model)
     with torch.no_grad():
         for p in reference.parameters():
             p.mul_(1.05)
-    cfg = SETTINGS.change(form=form, beta=0.3, micro_batch_tokens=40)
+    cfg = SETTINGS.change(objective=form, beta=0.3, micro_batch_tokens=40)
     found, figures = gradient(exact, rows, cfg, Reference(reference))
     assert figures["kl"] > 1e-4
     assert_same(found, naive_gradient(exact, rows, cfg, reference))
@@ -196,8 +200,8 @@ def test_the_leash_is_cut_up_rightly_too(exact, rows, form):
 
 def test_dropping_rows_without_advantage_changes_nothing(exact, rows):
     """They leave the forward pass but not the divisor."""
-    tiny_leash = SETTINGS.change(beta=1e-30)  # keeps every row in, weighs nothing
-    kept = gradient(exact, rows, tiny_leash, reference=Reference(exact.model))[0]
+    tiny_kl_penalty = SETTINGS.change(beta=1e-30)  # keeps every row in, weighs nothing
+    kept = gradient(exact, rows, tiny_kl_penalty, reference=Reference(exact.model))[0]
     dropped = gradient(exact, rows)[0]
     assert_same(dropped, kept)
     fewer = gradient(exact, [row for row in rows if row.advantage])[0]
@@ -292,7 +296,7 @@ def test_advantages_are_taken_within_groups_before_the_shuffle(exact):
         Group(
             problem,
             (i,),
-            tuple(Rollout((10 * i + j,), (0.0,), "", False) for j in range(4)),
+            tuple(Completion((10 * i + j,), (0.0,), "", False) for j in range(4)),
             rewards=rewards,
         )
         for i, rewards in enumerate([(1, 0, 0, 0), (9, 9, 9, 7)])
@@ -303,7 +307,7 @@ def test_advantages_are_taken_within_groups_before_the_shuffle(exact):
         for j, a in enumerate(row)
     }
     cfg = SETTINGS.change(
-        n_problems=2, n_answers=4, n_minibatches=2, inner_epochs=3, steps=6, advantage_scale="none"
+        n_problems=2, group_size=4, n_minibatches=2, inner_epochs=3, steps=6, advantage_scale="none"
     )
     batches = minibatches(groups, cfg, step=1)
     assert [len(batch) for batch in batches] == [4] * 6
@@ -327,7 +331,7 @@ def test_the_reference_becomes_the_policy_when_it_should(cfg):
 
 
 def test_to_rows_refuses_what_does_not_fit():
-    group = Group(None, (1,), (Rollout((1,), (0.0,), "", False),) * 2)
+    group = Group(None, (1,), (Completion((1,), (0.0,), "", False),) * 2)
     with pytest.raises(ValueError):
         to_rows([group], torch.zeros(1, 3))
     assert pad_right([[1], [2, 3]], 9, torch.long).tolist() == [[1, 9], [2, 3]]

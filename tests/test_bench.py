@@ -20,7 +20,7 @@ from r1lite.records import UserError
 @pytest.fixture
 def small(mini_folder):
     return bench.bench_config(
-        model=mini_folder, n_problems=3, n_answers=4, max_new_tokens=16, steps=3, device="cpu"
+        model=mini_folder, n_problems=3, group_size=4, max_new_tokens=16, steps=3, device="cpu"
     )
 
 
@@ -32,7 +32,7 @@ def row(step, rollout=1.0, train=2.0, **changes):
         "length": 10.0,
         "tokens_trained": 600,
         "tokens_computed": 800,
-        "kept": 0.5,
+        "informative_groups": 0.5,
         "reward": 0.1,
         "seconds": seconds,
     } | changes
@@ -250,7 +250,7 @@ def test_a_point_of_growth_is_measured_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(
         growth, "bench_config", lambda **c: bench.bench_config(**c | {"n_problems": 2})
     )
-    point = {"n_answers": 2, "max_new_tokens": 12, "hidden_size": 32, "vocab_size": 4096}
+    point = {"group_size": 2, "max_new_tokens": 12, "hidden_size": 32, "vocab_size": 4096}
     found = growth.measure_point(point)
     assert found["mean_tokens"] > 10, "random weights hardly ever stop"
     assert found["train_s"] > 0 and found["peak_memory_mib"] > 100

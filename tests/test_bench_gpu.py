@@ -30,7 +30,7 @@ def shape(tmp_path_factory):
 @pytest.fixture(scope="module")
 def small():
     return bench_gpu.gpu_config(
-        device="cpu", dtype="float32", n_problems=2, n_answers=2, max_new_tokens=8, steps=2,
+        device="cpu", dtype="float32", n_problems=2, group_size=2, max_new_tokens=8, steps=2,
         lora_rank=4,
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_an_error_of_any_kind_ends_one_case_alone(shape, small, tmp_path, monkey
     """vLLM raises ValueError where its cache has no room, for one."""
 
     def breaks(model, cfg):
-        if cfg.rollouts == "vllm":
+        if cfg.sampler == "vllm":
             raise kind("no room\nfor the cache")
         return dict.fromkeys(bench_gpu.COLUMNS, 0.5)
 
@@ -127,8 +127,8 @@ def test_cases_are_kept_failures_tried_again_and_the_table_invents_nothing(
     asked = []
 
     def fake(model, cfg):
-        asked.append((cfg.tuning, cfg.rollouts))
-        if cfg.rollouts == "vllm":
+        asked.append((cfg.tuning, cfg.sampler))
+        if cfg.sampler == "vllm":
             return bench_gpu.attempt(model, cfg)  # which is not installed, or has no such shape
         figures = dict.fromkeys(bench_gpu.COLUMNS, 0.5)
         return bench_gpu.describe_run() | {"figures": figures}
@@ -171,7 +171,7 @@ def test_without_a_gpu_it_says_so(capsys):
 def test_a_ladder_of_a_shape(shape, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench_gpu, "SHAPES", {"0.5B": shape})
     monkeypatch.setattr(bench_gpu, "RECORDS", tmp_path)
-    small = {"dtype": "float32", "n_problems": 1, "n_answers": 2, "max_new_tokens": 2}
+    small = {"dtype": "float32", "n_problems": 1, "group_size": 2, "max_new_tokens": 2}
     usual = bench_gpu.gpu_config
     monkeypatch.setattr(bench_gpu, "gpu_config", lambda **changes: usual(**small | changes))
     assert command_line.main(["bench", "--shape", "0.5B", "--ladder", "--rounds", "1"]) == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from r1lite import Group, Rollout, is_right_leniently, score
+from r1lite import Completion, Group, is_right_leniently, score
 from r1lite.lab import check
 from r1lite.lab.four import FOUR, PROBLEM
 
@@ -95,7 +95,7 @@ def test_help_says_what_is_asked(name):
 
 
 def test_the_four_invented_answers_are_worth_what_the_check_says():
-    group = Group(PROBLEM, (), tuple(Rollout((), (), text, False) for text in FOUR.values()))
+    group = Group(PROBLEM, (), tuple(Completion((), (), text, False) for text in FOUR.values()))
     scored = score([group], {"accuracy": 1.0, "format": 0.2})[0]
     assert scored.rewards == (1.2, 1.2, 0.2, 0.0)
     right = [is_right_leniently(PROBLEM, text) for text in FOUR.values()]

@@ -43,7 +43,7 @@ RIGHT = {
         lambda right: mean(r.count(True) / len(r) for r in right),
     ],
     "cheat": [CHEAT, "<think> a </think> <answer> 12 + 12 </answer>"],
-    "kept": [
+    "informative_groups": [
         lambda rewards: sum(len(set(g)) > 1 for g in rewards) / len(rewards),
         lambda rewards: sum(min(g) < max(g) for g in rewards) / len(rewards),
     ],
@@ -87,7 +87,7 @@ WRONG = {
         "no expression": "<think> a </think> <answer> twenty four </answer>",
         "no text": 24,
     },
-    "kept": {
+    "informative_groups": {
         "paid groups": lambda rewards: sum(max(g) > 0 for g in rewards) / len(rewards),
         "groups with a right one": lambda rewards: sum(max(g) > 1 for g in rewards) / len(rewards),
         "not all right": lambda rewards: sum(min(g) < 1.2 for g in rewards) / len(rewards),
@@ -127,7 +127,7 @@ WRONG = {
 
 LESSONS = {
     ("pass_at_1", "over all answers"): "inside each problem first",
-    ("kept", "paid groups"): "is not yet one that teaches",
+    ("informative_groups", "paid groups"): "is not yet one that teaches",
     ("answer_mask", "stop token dropped"): "stop token",
     ("interval", "one standard error"): "one standard error",
 }

@@ -177,7 +177,7 @@ LESSONS = {
     ("as_written", "always"): "whatever the template is",
     ("as_written", "never"): "is missing",
     ("as_written", "if missing"): "made good even where nobody wrote it",
-    ("as_written", "never two"): "do not mend it",
+    ("as_written", "never two"): "do not fix it",
     ("as_written", "the tag alone"): "further words too",
     ("as_written", "the tag at the end alone"): "further words too",
     ("as_written", "whole prompt"): "that is the whole prompt",

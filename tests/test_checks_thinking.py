@@ -4,8 +4,8 @@ import re
 from math import comb
 
 from r1lite import pass_at_k as library_pass_at_k
-from r1lite.evaluate.thinking import reflection_markers
-from r1lite.evaluate.thinking import second_attempts as library_second_attempts
+from r1lite.evaluation.reflection import reflection_markers
+from r1lite.evaluation.reflection import second_attempts as library_second_attempts
 from r1lite.rewards.language import language_consistency
 
 

@@ -17,12 +17,12 @@ from transformers import PreTrainedTokenizerFast
 
 from r1lite import __main__ as command_line
 from r1lite.config import preset
-from r1lite.evaluate import grade
+from r1lite.evaluation import grade
 from r1lite.learn import train
 from r1lite.policy import load_policy
 from r1lite.prompt import render
-from r1lite.records import Group, Problem, Rollout, UserError
-from r1lite.rewards import accuracy_reward, is_right, is_right_leniently, score
+from r1lite.records import Completion, Group, Problem, UserError
+from r1lite.rewards import accuracy_reward, is_right_leniently, is_right_output, score
 from r1lite.runlog import read_jsonl
 from r1lite.stages.zero import exam, held_out, held_out_source, run_zero, some
 from r1lite.world import is_held_out, make_problem, read_problems
@@ -179,8 +179,8 @@ def test_countdown_is_read_from_lines_and_parquet_with_its_numbers_split(tmp_pat
             assert p.cluster == "-".join(map(str, sorted(numbers)))
             assert is_held_out("countdown", p.cluster) == held
             assert p.question == f"make {sum(numbers)} from {' '.join(map(str, numbers))} ."
-            assert is_right(p, said(" + ".join(map(str, numbers))))
-            assert not is_right(p, said(" + ".join(map(str, numbers[1:]))))
+            assert is_right_output(p, said(" + ".join(map(str, numbers))))
+            assert not is_right_output(p, said(" + ".join(map(str, numbers[1:]))))
     json.dumps([dict(p.gold) for p in train_on])  # plain numbers, not numpy's
 
 
@@ -188,8 +188,10 @@ def test_countdown_knows_division_and_any_number_of_numbers(tmp_path):
     rows = [{"target": 3, "nums": [12, 4]}, {"target": 21, "nums": [1, 2, 3, 4, 5, 6]}]
     path = jsonl(tmp_path / "tasks.jsonl", rows)
     found = {len(p.gold["numbers"]): p for side in (True, False) for p in one_side(path, side)}
-    assert is_right(found[2], said("12 / 4")) and is_right(found[6], said("1 + 2 + 3 + 4 + 5 + 6"))
-    assert not is_right(found[2], said("12 / 4 / 1"))
+    assert is_right_output(found[2], said("12 / 4")) and is_right_output(
+        found[6], said("1 + 2 + 3 + 4 + 5 + 6")
+    )
+    assert not is_right_output(found[2], said("12 / 4 / 1"))
 
 
 def one_side(path, to_train):
@@ -427,16 +429,16 @@ def test_accuracy_is_judged_by_algebra(tmp_path, row, right, wrong):
     texts = [said(final) for final in right + wrong]
     found = accuracy_reward(texts, texts, problem=[problem] * len(texts))
     assert found == [1.0] * len(right) + [0.0] * len(wrong)
-    assert [is_right(problem, text) for text in texts] == [value == 1.0 for value in found]
+    assert [is_right_output(problem, text) for text in texts] == [value == 1.0 for value in found]
     bare = right[0]
     assert accuracy_reward(["q"], [bare], problem=[problem]) == [0.0]  # no format, no reward
-    assert not is_right(problem, bare) and is_right_leniently(problem, f"<answer>{bare}")
+    assert not is_right_output(problem, bare) and is_right_leniently(problem, f"<answer>{bare}")
 
 
 def test_leniently_the_last_box_counts(tmp_path):
     problem = read_problems(jsonl(tmp_path / "a.jsonl", MATH))[0]
     text = r"First \boxed{1} , no , it is \boxed{\frac{3}{4}} ."
-    assert is_right_leniently(problem, text) and not is_right(problem, text)
+    assert is_right_leniently(problem, text) and not is_right_output(problem, text)
     assert not is_right_leniently(problem, r"\boxed{\frac{3}{4}} , no , \boxed{1}")
 
 
@@ -444,7 +446,7 @@ UNREADABLE = Problem("u", "maths", "u", "en", "q", {"answer": "\\frac{"})
 
 
 def group(problem: Problem, *texts: str) -> Group:
-    return Group(problem, (1,), tuple(Rollout((2, 3), (-1.0, -1.0), t, False) for t in texts))
+    return Group(problem, (1,), tuple(Completion((2, 3), (-1.0, -1.0), t, False) for t in texts))
 
 
 def test_problems_of_several_families_are_each_judged_by_their_own(tmp_path):
@@ -519,7 +521,7 @@ def folder(tmp_path_factory) -> str:
 def run_cfg(folder, tmp_path):
     rows = [*GSM8K, *MATH]
     return preset(
-        "tiny", model=folder, template="r1-zero", device="cpu", n_problems=3, n_answers=4,
+        "tiny", model=folder, template="r1-zero", device="cpu", n_problems=3, group_size=4,
         max_new_tokens=24, steps=2, samples_every=1, learning_rate=2e-3, warmup_steps=0,
         problems=str(jsonl(tmp_path / "train.jsonl", rows)), run_dir=str(tmp_path / "run"),
     )  # fmt: skip
@@ -536,16 +538,18 @@ def test_training_on_maths(run_cfg, monkeypatch):
             spoken = []
             for g in part:
                 finals = [g.problem.gold["answer"], "5", "99", "$1$ or 2"]
-                answers = [replace(r, text=said(f)) for r, f in zip(g.rollouts, finals)]
+                answers = [replace(r, text=said(f)) for r, f in zip(g.completions, finals)]
                 written.append(g)
-                spoken.append(replace(g, rollouts=tuple(answers)))
+                spoken.append(replace(g, completions=tuple(answers)))
             yield spoken
 
     monkeypatch.setattr(rollout, "sample_parts", speaking)
     found = train(run_cfg, progress=False)
     assert [log.step for log in found.logs] == [1, 2]
     assert [log.accuracy for log in found.logs] == [0.25, 0.25]
-    assert all(log.format == 1 and log.unchecked == 0 and log.kept == 1 for log in found.logs)
+    assert all(
+        log.format == 1 and log.unchecked == 0 and log.informative_groups == 1 for log in found.logs
+    )
     assert all(log.grad_norm > 0 and log.sampler_gap < 1e-4 for log in found.logs)
     assert {g.problem.family for g in written} == {"maths"}
     policy = load_policy(run_cfg.model, device="cpu")

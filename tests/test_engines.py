@@ -20,7 +20,7 @@ from r1lite.policy import vllm as engine_file
 from r1lite.policy.adapters import has_adapter, load_adapter, trainable, weight_of
 from r1lite.policy.load import REPO, Policy
 from r1lite.policy.sample import write_answers
-from r1lite.policy.vllm import Vllm, exaggerated
+from r1lite.policy.vllm import Vllm, perturbed
 from r1lite.policy.vllm_server import START, with_vllm
 from r1lite.records import UserError
 from r1lite.world import make_problems
@@ -234,7 +234,7 @@ def shake(policy):
 
 
 def test_at_the_start_a_push_is_proved_and_nothing_is_left_of_it(policy, mini_folder):
-    before, after = policy.engine.prove()
+    before, after = policy.engine.verify_sync()
     assert before > 0.1 and after < 1e-4
     tuning = "lora" if has_adapter(policy.model) else "full"
     fresh = load_policy(mini_folder, device="cpu", tuning=tuning).model.state_dict()
@@ -246,7 +246,7 @@ def test_at_the_start_a_push_is_proved_and_nothing_is_left_of_it(policy, mini_fo
 
 def test_weights_that_moved_are_refused_until_they_are_pushed(policy):
     problems = make_problems("countdown", "train", 2)
-    how = {"n_answers": 2, "max_new_tokens": 8}
+    how = {"group_size": 2, "max_new_tokens": 8}
     assert len(sample_groups(policy, problems, **how)) == 2
     shake(policy)
     with pytest.raises(UserError, match="older weights than the policy.*engine.update"):
@@ -269,7 +269,7 @@ def test_an_engine_that_takes_nothing_over_never_rolls_out(
     url = served(tuning) if where == "server" else ""
     plain = load_policy(mini_folder, device="cpu", tuning=tuning)
     cfg = RunConfig(model=mini_folder, engine_url=url, run_dir=str(tmp_path))
-    with pytest.raises(UserError, match='does not take over.*old weights. Set rollouts="own"'):
+    with pytest.raises(UserError, match='does not take over.*old weights. Set sampler="own"'):
         with_vllm(plain, cfg)
 
 
@@ -282,7 +282,7 @@ def test_exaggeration_is_moderate_and_of_each_weights_own_scale(mini_folder, tun
     matrices = {n: m for n, m in policy.model.named_modules() if hasattr(m, "weight")}
     matrices = {name: m for name, m in matrices.items() if "lora" not in name}
     kept = {name: weight_of(m).clone().float() for name, m in matrices.items()}
-    with exaggerated(policy.model):
+    with perturbed(policy.model):
         for name, was in kept.items():
             off = (weight_of(matrices[name]).float() - was).norm() / was.norm()
             adapted = tuning == "full" or hasattr(matrices[name], "lora_A")
@@ -291,12 +291,12 @@ def test_exaggeration_is_moderate_and_of_each_weights_own_scale(mini_folder, tun
 
 
 def test_exaggeration_is_taken_back_where_a_forward_pass_puts_other_weights_in_place(mini):
-    """FSDP2 leaves whole weights where slices were, until the next backward pass."""
+    """FSDP2 leaves whole weights where shards were, until the next backward pass."""
     head, kept = mini.model.lm_head, mini.model.lm_head.weight.detach().clone()
-    with exaggerated(mini.model):
-        slices = head.weight
-        head.weight = torch.nn.Parameter(slices.detach().clone())
-    assert torch.equal(slices, kept)
+    with perturbed(mini.model):
+        shards = head.weight
+        head.weight = torch.nn.Parameter(shards.detach().clone())
+    assert torch.equal(shards, kept)
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
@@ -312,16 +312,16 @@ def test_a_healthy_engine_that_rounds_otherwise_is_not_refused(vllm, mini_folder
             yield ids, [p + wide * torch.randn((), generator=noise).item() for p in logps]
 
     engine._generate = rounds
-    before, after = engine.prove()
+    before, after = engine.verify_sync()
     assert before > 5 * after
     vllm[-1].deaf = True
     with pytest.raises(UserError, match="does not take over"):
-        engine.prove()
+        engine.verify_sync()
 
 
 def test_exaggeration_is_taken_back_after_an_error_too(mini):
     kept = {name: weight.clone() for name, weight in mini.model.state_dict().items()}
-    with pytest.raises(ZeroDivisionError), exaggerated(mini.model):
+    with pytest.raises(ZeroDivisionError), perturbed(mini.model):
         moved = mini.model.state_dict()
         assert not any(torch.equal(moved[k], v) for k, v in kept.items() if v.abs().sum() > 0)
         raise ZeroDivisionError
@@ -333,7 +333,7 @@ def test_training_rolls_out_from_the_weights_of_now(cfg, tuning, where, vllm, se
     """Steps as large as these would leave stale answers far from the trainer."""
     if where == "server":
         cfg = cfg.change(engine_url=served(tuning))
-    changes = {"rollouts": "vllm", "tuning": tuning, "importance_cap": 2.0, "steps": 4}
+    changes = {"sampler": "vllm", "tuning": tuning, "importance_cap": 2.0, "steps": 4}
     result = train(cfg.change(**changes, learning_rate=0.02, warmup_steps=0), progress=False,
                    rewards=_lengths())  # fmt: skip
     assert all(log.sampler_gap < 1e-3 and log.grad_norm > 0 for log in result.logs)
@@ -358,7 +358,7 @@ def test_a_push_that_gets_lost_later_is_in_the_log(cfg, vllm, monkeypatch):
         real(self, method, kwargs)
 
     monkeypatch.setattr(Engine, "collective_rpc", loses)
-    changes = {"rollouts": "vllm", "learning_rate": 0.02, "warmup_steps": 0}
+    changes = {"sampler": "vllm", "learning_rate": 0.02, "warmup_steps": 0}
     result = train(cfg.change(**changes), rewards=_lengths(), progress=False)
     assert result.logs[0].sampler_gap < 1e-3 and result.logs[-1].sampler_gap > 1e-2
     assert "other weights" in (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8")
@@ -366,7 +366,7 @@ def test_a_push_that_gets_lost_later_is_in_the_log(cfg, vllm, monkeypatch):
 
 def test_a_server_is_asked_for_no_package_and_keeps_one_adapter(cfg, served, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    changes = {"rollouts": "vllm", "engine_url": served("lora"), "tuning": "lora", "steps": 3}
+    changes = {"sampler": "vllm", "engine_url": served("lora"), "tuning": "lora", "steps": 3}
     result = train(cfg.change(**changes), rewards=_lengths(), progress=False)
     assert Asked.names == {result.policy.engine.name}
     assert Asked.paths.count("/v1/load_lora_adapter") == 2 + 3 + 1 + 1, "proof, rollouts, the end"
@@ -379,19 +379,19 @@ def test_a_server_writes_what_an_engine_here_writes(vllm, served, mini_folder, t
     for url in ("", served("full")):
         cfg = RunConfig(model=mini_folder, engine_url=url, run_dir=str(tmp_path))
         made = with_vllm(load_policy(mini_folder, device="cpu"), cfg)
-        groups = sample_groups(made, problems, n_answers=3, max_new_tokens=12, temperature=0.8)
-        texts.append([(r.token_ids, r.truncated) for group in groups for r in group.rollouts])
+        groups = sample_groups(made, problems, group_size=3, max_new_tokens=12, temperature=0.8)
+        texts.append([(r.token_ids, r.truncated) for group in groups for r in group.completions])
     assert texts[0] == texts[1] and len(texts[0]) == 9
 
 
 def test_where_no_server_answers_the_way_to_start_one_is_named(cfg, served):
     with pytest.raises(UserError, match="engine_url='http://127.0.0.1:9'.*vllm serve MODEL"):
-        train(cfg.change(rollouts="vllm", engine_url="http://127.0.0.1:9"), progress=False)
+        train(cfg.change(sampler="vllm", engine_url="http://127.0.0.1:9"), progress=False)
     with pytest.raises(UserError, match="nonsense"):
-        train(cfg.change(rollouts="vllm", engine_url="nonsense"), progress=False)
+        train(cfg.change(sampler="vllm", engine_url="nonsense"), progress=False)
     Asked.load_lora_adapter, kept = None, Asked.load_lora_adapter  # as without --enable-lora
     try:
-        changes = {"rollouts": "vllm", "engine_url": served("lora"), "tuning": "lora"}
+        changes = {"sampler": "vllm", "engine_url": served("lora"), "tuning": "lora"}
         with pytest.raises(UserError, match="/v1/load_lora_adapter.*not callable.*--enable-lora"):
             train(cfg.change(**changes), progress=False)
     finally:
@@ -400,8 +400,8 @@ def test_where_no_server_answers_the_way_to_start_one_is_named(cfg, served):
 
 def test_a_missing_vllm_names_the_way_out(cfg, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(UserError, match='requirements-gpu.txt.*rollouts="own"'):
-        train(cfg.change(rollouts="vllm"), progress=False)
+    with pytest.raises(UserError, match='requirements-gpu.txt.*sampler="own"'):
+        train(cfg.change(sampler="vllm"), progress=False)
 
 
 def test_a_base_in_4_bits_is_refused(mini, mini_folder, vllm):
@@ -434,9 +434,9 @@ def test_a_group_that_the_engine_makes_for_itself_is_no_torchrun(
     loaded = []
     real = grpo._load_weights
     monkeypatch.setattr(grpo, "_load_weights", lambda *a: loaded.append(a) or real(*a))
-    changes = {"rollouts": "vllm", "tuning": tuning, "beta": 0.1, "steps": 2}
+    changes = {"sampler": "vllm", "tuning": tuning, "beta": 0.1, "steps": 2}
     result = train(cfg.change(**changes), rewards=_lengths(), progress=False)
-    assert torch.distributed.is_initialized() and not dist.started()
+    assert torch.distributed.is_initialized() and not dist.is_distributed()
     assert len(loaded) == 1, "the reference is a copy, or the adapter switched off"
     assert result.logs[-1].kl is not None and result.policy.engine is not None
     again = cfg.change(**changes, run_dir=cfg.run_dir + "-again")
@@ -469,7 +469,7 @@ def test_it_sleeps_while_the_trainer_needs_the_memory(
     monkeypatch.setattr(torch.cuda, "empty_cache", noted("empty", lambda: None))
     for word in ("update", "save_policy"):
         monkeypatch.setattr(grpo, word, noted(word, getattr(grpo, word)))
-    changes = {"rollouts": "vllm", "tuning": tuning, "dynamic_sampling": dynamic, "steps": 2}
+    changes = {"sampler": "vllm", "tuning": tuning, "dynamic_sampling": dynamic, "steps": 2}
     result = train(cfg.change(**changes), rewards=_lengths(), progress=False)
     wakes = ["empty", "wake weights", "push", "reset", "empty", "wake kv_cache"]
     rollout = ["write", f"sleep {level}", "update"]
@@ -485,14 +485,14 @@ def test_it_sleeps_while_the_trainer_needs_the_memory(
     assert all(log.sampler_gap < 1e-3 for log in result.logs)
     for _ in range(2):  # nobody has to push in between
         groups = sample_groups(
-            result.policy, make_problems("countdown", "train", 1), n_answers=2, max_new_tokens=8
+            result.policy, make_problems("countdown", "train", 1), group_size=2, max_new_tokens=8
         )
-        assert all(logp == logp for r in groups[0].rollouts for logp in r.logps)
+        assert all(logp == logp for r in groups[0].completions for logp in r.logps)
     assert engine._asleep and vllm[-1].asleep
 
 
 def test_each_weight_travels_once_and_in_the_engines_type(mini, monkeypatch):
-    """Of three processes, here one after the other: slices as FSDP2 cuts them, in buckets."""
+    """Of three processes, here one after the other: shards as FSDP2 cuts them, in buckets."""
     whole = mini.model.state_dict()
     messages = []
 

@@ -57,8 +57,8 @@ def test_an_unknown_field_suggests_the_nearest(wrong, right):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n_answers", 1),
-        ("n_answers", 2.5),
+        ("group_size", 1),
+        ("group_size", 2.5),
         ("n_problems", 0),
         ("n_problems", "32"),
         ("max_new_tokens", 0),
@@ -74,7 +74,7 @@ def test_an_unknown_field_suggests_the_nearest(wrong, right):
         ("checkpoint_every", 0),
         ("micro_batch_tokens", 0),
         ("family", "sudoku"),
-        ("form", "ppo"),
+        ("objective", "ppo"),
         ("dtype", "int8"),
         ("advantage_scale", "mean"),
     ],
@@ -94,8 +94,8 @@ def test_every_field_has_a_sentence_and_the_papers_settings_are_the_papers():
     assert set(field_help()) == {name for name in RunConfig.__dataclass_fields__}
     paper = preset("paper")
     assert (paper.learning_rate, paper.beta, paper.clip_epsilon) == (3e-6, 0.001, 10.0)
-    assert (paper.n_answers, paper.reference_every, paper.temperature) == (16, 400, 1.0)
-    assert paper.n_problems * paper.n_answers / paper.n_minibatches == 32 * 16
+    assert (paper.group_size, paper.reference_every, paper.temperature) == (16, 400, 1.0)
+    assert paper.n_problems * paper.group_size / paper.n_minibatches == 32 * 16
     assert paper.template == "r1-zero"
 
 
@@ -212,7 +212,7 @@ def test_no_whole_checkpoint_is_an_error_that_touches_nothing(cfg):
 
 
 @pytest.mark.parametrize(
-    "change", [{"learning_rate": 1e-2}, {"seed": 5}, {"n_answers": 6}, {"beta": 0.1}]
+    "change", [{"learning_rate": 1e-2}, {"seed": 5}, {"group_size": 6}, {"beta": 0.1}]
 )
 def test_resuming_with_other_settings_is_refused(cfg, change):
     folder = finished_run(cfg)
@@ -227,7 +227,7 @@ def test_resuming_with_other_settings_is_refused(cfg, change):
 def test_every_message_on_the_command_line_is_one_line(capsys):
     for words in (
         ["zero", "--preset", "huge"],
-        ["zero", "--n-answers", "1"],
+        ["zero", "--group-size", "1"],
         ["evaluate", "--family", "sudoku"],
         ["record", "nothing"],
     ):

@@ -8,17 +8,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from r1lite.evaluate import (
+from r1lite.evaluation import (
     clustered_interval,
     evaluate,
     grade,
     pass_at_k,
     pass_curve,
 )
-from r1lite.evaluate.thinking import is_readable
-from r1lite.records import Group, Problem, Rollout
+from r1lite.evaluation.reflection import is_readable
+from r1lite.records import Completion, Group, Problem
 from r1lite.rewards.language import language_consistency
-from r1lite.stages.search import search_figures
+from r1lite.stages.search import search_metrics
 from r1lite.world import make_problems
 
 
@@ -30,7 +30,9 @@ def problem(numbers, target, name="p"):
 
 def group(asked, *texts, truncated=()):
     rollouts = tuple(
-        Rollout(tuple(range(len(t.split()) + 1)), (0.0,) * (len(t.split()) + 1), t, i in truncated)
+        Completion(
+            tuple(range(len(t.split()) + 1)), (0.0,) * (len(t.split()) + 1), t, i in truncated
+        )
         for i, t in enumerate(texts)
     )
     return Group(asked, (1,), rollouts)
@@ -210,7 +212,7 @@ SEARCH = (
 
 
 def figures(text, numbers=(6, 4, 3), target=21):
-    return search_figures([group(problem(numbers, target), text)])
+    return search_metrics([group(problem(numbers, target), text)])
 
 
 def test_a_perfect_search_by_hand():
@@ -218,7 +220,7 @@ def test_a_perfect_search_by_hand():
     assert (found.sums_right, found.tries_valid) == (1.0, 1.0)
     assert (found.yes_when_hit, found.yes_when_miss) == (1.0, 0.0)
     assert (found.tries_per_answer, found.hit_per_try) == (2.0, 0.5)
-    assert (found.gives_up, found.n_answers) == (0.0, 1)
+    assert (found.gives_up, found.group_size) == (0.0, 1)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_every_rule_reads_such_answers(folder):
 def test_the_whole_loop(folder, tuning, tmp_path):
     cfg = preset(
         "tiny", model=folder, template="r1-zero", tuning=tuning, device="cpu", n_problems=3,
-        n_answers=4, max_new_tokens=24, steps=4, checkpoint_every=2, samples_every=1,
+        group_size=4, max_new_tokens=24, steps=4, checkpoint_every=2, samples_every=1,
         learning_rate=2e-3, warmup_steps=0, beta=0.01, n_minibatches=2,
         run_dir=str(tmp_path / "run"),
     )  # fmt: skip
@@ -123,9 +123,9 @@ def test_the_sampler_has_the_trainers_log_probabilities(folder):
             p.add_(0.05 * torch.randn_like(p))
     problems = make_problems("countdown", "train", 2)
     for group in sample_groups(
-        policy, problems, n_answers=2, max_new_tokens=16, template="r1-zero"
+        policy, problems, group_size=2, max_new_tokens=16, template="r1-zero"
     ):
-        for answer in group.rollouts:
+        for answer in group.completions:
             ids = torch.tensor([[*group.prompt_ids, *answer.token_ids]])
             with torch.no_grad():
                 logps = token_logps(policy.model, ids)[0, len(group.prompt_ids) - 1 :]

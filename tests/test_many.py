@@ -31,7 +31,7 @@ REPO = TESTS.parent
 SETTINGS = {
     "device": "cpu",
     "n_problems": 7,  # not a multiple of the processes
-    "n_answers": 4,
+    "group_size": 4,
     "max_new_tokens": 48,
     "learning_rate": 1e-4,
     "steps": 4,
@@ -39,7 +39,16 @@ SETTINGS = {
     "samples_every": 2,
 }
 ALONE = ("loss", "grad_norm", "kl", "clip_fraction", "entropy")  # to 1e-5; others to the last bit
-SAME = ("step", "reward", "accuracy", "format", "length", "truncated", "kept", "unchecked")
+SAME = (
+    "step",
+    "reward",
+    "accuracy",
+    "format",
+    "length",
+    "truncated",
+    "informative_groups",
+    "unchecked",
+)
 
 
 def command(n: int, run_dir: Path, **changes) -> list[str]:
@@ -131,12 +140,12 @@ def test_a_checkpoint_of_one_goes_on_in_two(alone, tmp_path):
 
 def test_a_damaged_slice_is_found(two, tmp_path):
     run_dir = halfway(two, tmp_path)
-    slices = sorted((run_dir / "checkpoint-000002" / "slices").glob("*.distcp"))
-    assert len(slices) == 2
-    slices[1].write_bytes(slices[1].read_bytes()[:-10])
+    shards = sorted((run_dir / "checkpoint-000002" / "shards").glob("*.distcp"))
+    assert len(shards) == 2
+    shards[1].write_bytes(shards[1].read_bytes()[:-10])
     done = subprocess.run(command(0, run_dir), capture_output=True, text=True, timeout=240)
     assert done.returncode == 2
-    assert slices[1].name in done.stderr and "truncated or altered" in done.stderr
+    assert shards[1].name in done.stderr and "truncated or altered" in done.stderr
 
 
 def test_an_adapter_is_trained_by_two_as_by_one(tmp_path):
@@ -153,9 +162,9 @@ sys.path[:0] = {paths}
 import torch
 from r1lite import dist
 from test_many import updates
-with dist.many("cpu"):
+with dist.process_group("cpu"):
     found = updates(json.loads(sys.argv[1]))
-    if dist.leads():
+    if dist.is_main_process():
         torch.save(found, sys.argv[2])
 """
 
@@ -291,7 +300,7 @@ def test_moments_of_8_bits_cannot_be_cut(tmp_path):
         command(1, tmp_path, optimizer="adamw_8bit"), capture_output=True, text=True, timeout=120
     )
     assert done.returncode != 0
-    assert "optimizer='adamw_8bit' cannot keep its moments in slices" in done.stderr
+    assert "optimizer='adamw_8bit' cannot keep its moments sharded" in done.stderr
 
 
 def test_shares_are_balanced_and_whole():
@@ -305,9 +314,9 @@ def test_shares_are_balanced_and_whole():
 
 
 def test_one_process_is_left_as_it_is(mini):
-    with dist.many("cpu"):
-        assert not dist.started() and dist.leads()
-        assert (dist.rank(), dist.size()) == (0, 1)
-        assert dist.share([1, 2, 3]) == dist.gathered([1, 2, 3]) == [1, 2, 3]
-        assert dist.added({"a": 1.5}) == {"a": 1.5} and dist.highest(2.0) == 2.0
+    with dist.process_group("cpu"):
+        assert not dist.is_distributed() and dist.is_main_process()
+        assert (dist.rank(), dist.world_size()) == (0, 1)
+        assert dist.shard([1, 2, 3]) == dist.all_gather([1, 2, 3]) == [1, 2, 3]
+        assert dist.all_reduce_sum({"a": 1.5}) == {"a": 1.5} and dist.all_reduce_max(2.0) == 2.0
     assert not is_sharded(mini.model)

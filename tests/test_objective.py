@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from r1lite import group_advantages, grpo_terms, k3
-from r1lite.learn.objective import FORMS
+from r1lite.learn.objective import OBJECTIVES
 
 PRINTED = ("deepseekmath", "r1-printed")
 
@@ -81,7 +81,7 @@ def test_the_clip_is_a_minimum_for_both_signs(
     new = (old + math.log(ratio)).requires_grad_()
     terms = grpo_terms(
         new, old, double(advantage), torch.ones(1, 1, dtype=torch.bool),
-        clip_epsilon=epsilon, form=form,
+        clip_epsilon=epsilon, objective=form,
     )  # fmt: skip
     terms.per_answer.sum().backward()
     assert -terms.per_answer.item() == pytest.approx(objective, rel=1e-9)
@@ -174,7 +174,7 @@ def test_both_printed_forms_agree_with_plain_python(form, seed):
     new_tensor = double(*new).requires_grad_()
     terms = grpo_terms(
         new_tensor, double(*old), torch.tensor(advantages, dtype=torch.float64), mask,
-        clip_epsilon=epsilon, beta=beta, logp_ref=double(*ref), form=form,
+        clip_epsilon=epsilon, beta=beta, logp_ref=double(*ref), objective=form,
     )  # fmt: skip
     arguments = (old, ref, advantages, lengths, starts, epsilon, beta, form)
     expected = plain_python(new, *arguments)
@@ -196,7 +196,7 @@ def test_the_two_forms_differ_in_ratio_and_length():
     new = old + double([math.log(2), math.log(3)])
     mask = torch.ones(1, 2, dtype=torch.bool)
     values = [
-        -grpo_terms(new, old, double(1), mask, clip_epsilon=10, form=f).per_answer.item()
+        -grpo_terms(new, old, double(1), mask, clip_epsilon=10, objective=f).per_answer.item()
         for f in PRINTED
     ]
     assert values == pytest.approx([2.5, 6.0])
@@ -212,7 +212,14 @@ def test_at_step_0_the_loss_is_0_and_the_gradient_is_not(form, epsilon):
     old = -torch.rand(6, 5, dtype=torch.float64) - 0.1
     new = old.clone().requires_grad_()
     terms = grpo_terms(
-        new, old, advantages, mask, clip_epsilon=epsilon, beta=0.1, logp_ref=old.clone(), form=form
+        new,
+        old,
+        advantages,
+        mask,
+        clip_epsilon=epsilon,
+        beta=0.1,
+        logp_ref=old.clone(),
+        objective=form,
     )
     assert terms.per_answer.sum().item() == pytest.approx(0.0, abs=1e-12)
     assert torch.equal(terms.kl, torch.zeros(6, dtype=torch.float64))
@@ -224,7 +231,7 @@ def test_at_step_0_the_loss_is_0_and_the_gradient_is_not(form, epsilon):
         assert new.grad[row].tolist() == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", OBJECTIVES)
 def test_rows_without_a_token_and_wild_padding_stay_finite(form):
     """exp of a padding value must not reach the sum: inf times 0 is nan."""
     mask = torch.tensor([[False, False, False], [True, True, False]])
@@ -233,7 +240,7 @@ def test_rows_without_a_token_and_wild_padding_stay_finite(form):
     ref = double([0.0, -9e3, 9e3], [-1.5, -2.0, 0.0])
     terms = grpo_terms(
         new, old, torch.tensor([1.0, -1.0]).double(), mask,
-        clip_epsilon=0.2, beta=0.5, logp_ref=ref, form=form,
+        clip_epsilon=0.2, beta=0.5, logp_ref=ref, objective=form,
     )  # fmt: skip
     assert torch.isfinite(terms.per_answer).all() and torch.isfinite(terms.kl).all()
     terms.per_answer.sum().backward()
@@ -242,10 +249,10 @@ def test_rows_without_a_token_and_wild_padding_stay_finite(form):
     assert new.grad[1, :2].abs().min() > 0
 
 
-def test_an_unknown_form_and_a_leash_without_reference_are_errors():
+def test_an_unknown_form_and_a_kl_penalty_without_reference_are_errors():
     one, mask = double([-1.0]), torch.ones(1, 1, dtype=torch.bool)
     with pytest.raises(ValueError, match="ppo.*deepseekmath"):
-        grpo_terms(one, one, double(1), mask, clip_epsilon=10, form="ppo")
+        grpo_terms(one, one, double(1), mask, clip_epsilon=10, objective="ppo")
     with pytest.raises(ValueError, match="logp_ref"):
         grpo_terms(one, one, double(1), mask, clip_epsilon=10, beta=0.1)
 
@@ -253,7 +260,7 @@ def test_an_unknown_form_and_a_leash_without_reference_are_errors():
 # truncated importance sampling: the sampler is another program than the trainer
 
 
-def importance(off, cap, form="deepseekmath", advantage=1.0, new=None):
+def importance(off, cap, objective="deepseekmath", advantage=1.0, new=None):
     """Gain and gradient of two answers of three tokens; off: log trainer / sampler a token."""
     new = torch.zeros(2, 3, dtype=torch.float64) - 1.0 if new is None else new
     new = new.clone().requires_grad_()
@@ -261,14 +268,14 @@ def importance(off, cap, form="deepseekmath", advantage=1.0, new=None):
     mask = torch.tensor([[True, True, True], [True, True, False]])
     sampler = None if off is None else old - torch.tensor(off, dtype=torch.float64)
     terms = grpo_terms(
-        new, old, double([advantage, advantage])[0], mask, clip_epsilon=0.2, form=form,
+        new, old, double([advantage, advantage])[0], mask, clip_epsilon=0.2, objective=objective,
         logp_sampler=sampler, importance_cap=cap,
     )  # fmt: skip
     terms.per_answer.sum().backward()
     return terms.per_answer.detach(), new.grad
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", OBJECTIVES)
 def test_an_exact_sampler_is_weighed_with_one(form):
     zero = [[0.0] * 3] * 2
     for found, plain in zip(importance(zero, 1.0, form), importance(None, None, form)):

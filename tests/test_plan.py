@@ -22,7 +22,7 @@ from r1lite.policy import logprobs
 from r1lite.policy.adapters import add_adapter, trainable
 from r1lite.policy.load import REPO, Policy
 from r1lite.policy.savings import without
-from r1lite.records import Group, Rollout, UserError
+from r1lite.records import Completion, Group, UserError
 from r1lite.stages.base import make_model
 from r1lite.world import make_problem
 
@@ -281,14 +281,14 @@ def test_presets_fit_what_they_are_named_after(name):
     assert found.verdict in ("fits", "tight")
     for field, most, limit in (
         ("max_new_tokens", found.longest_answer, min(shape_of(cfg.model).context - 256, LONGEST)),
-        ("n_answers", found.largest_group, 1024),
+        ("group_size", found.largest_group, 1024),
     ):
         assert getattr(cfg, field) <= most and planned(**{field: most}).verdict != "no"
         assert most == limit or planned(**{field: most + 1}).verdict == "no"
 
 
 def test_every_choice_moves_its_part():
-    base = preset("80gb", gradient_checkpointing=False, rollouts="own")
+    base = preset("80gb", gradient_checkpointing=False, sampler="own")
     full = plan(base.change(tuning="full", optimizer="adamw"), 80)
     assert (
         full.train["optimizer"] == 2 * full.train["gradients"] == 4 * shape_of(base.model).n_weights
@@ -305,7 +305,7 @@ def test_every_choice_moves_its_part():
 def test_many_gpus_hold_slices():
     """ZeRO-3's arithmetic (Rajbhandari et al. 2020): 12 bytes of a number are cut, copies are not;
     a reference is cut too, an engine's copy never."""
-    cfg = preset("8x80gb", rollouts="own")
+    cfg = preset("8x80gb", sampler="own")
     n = shape_of(cfg.model).n_weights
     one, two, eight = (plan(cfg, 80, gpus=n).train for n in (1, 2, 8))
     assert eight["weights"] == 4 * n / 8 and eight["optimizer"] == 8 * n / 8
@@ -336,7 +336,7 @@ def test_it_is_said_in_a_table_and_what_is_wrong_is_named(capsys, mini_folder):
     assert "Qwen/Qwen2.5-3B, lora" in said and "on 1 GPU(s) of 24 GiB" in said
     assert "| vLLM | 9.60 | 1.50 |" in said
     assert "of 24 GiB: **fits**" in said and "longest answer that fits: " in said
-    assert command_line.main(["plan", "--preset", "24gb", "--rollouts", "own"]) == 0
+    assert command_line.main(["plan", "--preset", "24gb", "--sampler", "own"]) == 0
     assert "| keys and values | 11.25 | 0.00 |" in capsys.readouterr().out
     assert command_line.main(["plan", "--preset", "8x80gb"]) == 0
     assert "on 8 GPU(s) of 80 GiB" in capsys.readouterr().out
@@ -384,7 +384,7 @@ def test_a_real_step_stays_near_its_plan(tokenizer, tuning, checkpointing):
     }  # fmt: skip
     model = make_model(tokenizer, seed=0, shape=shape).train()
     cfg = preset(
-        "tiny", tuning=tuning, lora_rank=8, gradient_checkpointing=checkpointing, n_answers=8,
+        "tiny", tuning=tuning, lora_rank=8, gradient_checkpointing=checkpointing, group_size=8,
         n_problems=1, max_new_tokens=240, micro_batch_tokens=8 * 256, beta=0.0,
     )  # fmt: skip
     if tuning == "lora":
@@ -393,7 +393,8 @@ def test_a_real_step_stays_near_its_plan(tokenizer, tuning, checkpointing):
         model.gradient_checkpointing_enable({"use_reentrant": False})
     policy = Policy(model, tokenizer, 512)
     answers = tuple(
-        Rollout(tuple((i + n) % 90 for n in range(240)), (-1.0,) * 240, "", True) for i in range(8)
+        Completion(tuple((i + n) % 90 for n in range(240)), (-1.0,) * 240, "", True)
+        for i in range(8)
     )
     group = Group(make_problem("countdown", "train", 0), tuple(range(16)), answers)
     group = dataclasses.replace(group, rewards=tuple(map(float, range(8))))
@@ -421,7 +422,7 @@ def test_the_page_says_what_plan_computes():
         least = sum(memory.least_seconds(cfg, gpu, gpus=gpus))
         fast, slow = memory.expected_seconds(cfg, gpu, gpus=gpus)
         assert model == f"{cfg.model.split('/')[-1]}, {cfg.problems}"
-        assert work == f"{cfg.n_problems} x {cfg.n_answers}, {cfg.max_new_tokens} tokens"
+        assert work == f"{cfg.n_problems} x {cfg.group_size}, {cfg.max_new_tokens} tokens"
         assert peak == f"{plan(cfg, float(each), gpus=gpus).peak / GIB:.1f} of {each} GiB"
         on = f"{gpu}{' each' if gpus > 1 else ''}"
         assert seconds == f"{on}: at least {least:.0f} s, expected {fast:.0f} to {slow:.0f} s"
@@ -432,7 +433,7 @@ def test_expected_seconds_by_hand():
     write, learn = memory.least_seconds(cfg, "L4")
     expected = write / 0.7 + learn / 0.4, write / 0.4 + learn / 0.2
     assert memory.expected_seconds(cfg, "L4") == pytest.approx(expected)
-    own = memory.expected_seconds(cfg.change(rollouts="own"), "L4")
+    own = memory.expected_seconds(cfg.change(sampler="own"), "L4")
     assert own > memory.expected_seconds(cfg, "L4")
 
 
@@ -459,8 +460,8 @@ def test_no_network_is_asked_for_a_known_config(monkeypatch):
 def test_least_seconds_by_hand(monkeypatch):
     """Qwen2.5-0.5B: 24 layers, 14 query heads and 2 key heads of 64, 151,936 words of 896."""
     cfg = preset(
-        "24gb", model="Qwen/Qwen2.5-0.5B", n_problems=2, n_answers=4, max_new_tokens=100,
-        rollouts="own", gradient_checkpointing=False,
+        "24gb", model="Qwen/Qwen2.5-0.5B", n_problems=2, group_size=4, max_new_tokens=100,
+        sampler="own", gradient_checkpointing=False,
     )  # fmt: skip
     linear = 24 * (896 * 896 * 2 + 896 * 128 * 2 + 3 * 896 * 4864)
     forward, pairs = 2 * (linear + 151936 * 896), 4 * 24 * 896
@@ -481,7 +482,7 @@ def test_least_seconds_by_hand(monkeypatch):
     more = cfg.change(n_problems=256)  # 1,024 rows: the own loop reads the weights twice a token
     twice = (
         least(more, "slow to read", 100)[0]
-        - least(more.change(rollouts="vllm"), "slow to read", 100)[0]
+        - least(more.change(sampler="vllm"), "slow to read", 100)[0]
     )
     assert twice == pytest.approx(100 * 2 * shape_of(cfg.model).n_weights / 1e9)
 

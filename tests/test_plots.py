@@ -9,7 +9,7 @@ from r1lite.runlog import append_jsonl
 
 FIELDS = (
     *("loss", "grad_norm", "reward", "accuracy", "format", "length", "truncated"),
-    *("kl", "clip_fraction", "kept", "sampler_gap", "entropy"),
+    *("kl", "clip_fraction", "informative_groups", "sampler_gap", "entropy"),
 )
 
 

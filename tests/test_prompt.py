@@ -6,7 +6,7 @@ import pytest
 
 from r1lite.prompt import R1_ZERO_TEMPLATE, last_answer, render, split_answer
 from r1lite.records import Problem, UserError
-from r1lite.rewards import is_right, is_right_leniently
+from r1lite.rewards import is_right_leniently, is_right_output
 
 # arXiv 2501.12948v1, Table 1, typed in here a second time.
 PAPER = (
@@ -143,7 +143,7 @@ def test_the_lenient_reading_ignores_the_tags(text, answer):
     ],
 )
 def test_countdown_strict_and_lenient(text, strict, lenient):
-    assert is_right(MAKE_21, text) is strict
+    assert is_right_output(MAKE_21, text) is strict
     assert is_right_leniently(MAKE_21, text) is lenient
 
 

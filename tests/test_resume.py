@@ -24,7 +24,7 @@ TESTS = Path(__file__).resolve().parent
 # Both branches of the loop: one update a rollout, and stale mini-batches with a moving reference.
 SETTINGS = {
     "plain": {},
-    "leash": {
+    "KL penalty": {
         "beta": 0.05,
         "reference_every": 3,
         "n_minibatches": 2,
@@ -33,7 +33,12 @@ SETTINGS = {
         "steps": 16,
         "checkpoint_every": 4,
     },
-    "r1-printed": {"form": "r1-printed", "temperature": 0.8, "beta": 0.01, "reference_every": 4},
+    "r1-printed": {
+        "objective": "r1-printed",
+        "temperature": 0.8,
+        "beta": 0.01,
+        "reference_every": 4,
+    },
 }
 
 
@@ -163,7 +168,7 @@ def start(cfg: RunConfig, log: Path) -> subprocess.Popen:
 
 @pytest.fixture
 def long_cfg(cfg) -> RunConfig:
-    return cfg.change(**SETTINGS["leash"]).change(steps=120, samples_every=4)
+    return cfg.change(**SETTINGS["KL penalty"]).change(steps=120, samples_every=4)
 
 
 def test_kill_9_at_random_moments(long_cfg, tmp_path):

@@ -8,9 +8,9 @@ import pytest
 
 from r1lite import preset, rewards
 from r1lite.config import PRESETS
-from r1lite.records import Group, Problem, Rollout
-from r1lite.rewards import RULES, accuracy_reward, format_reward, is_right, score
-from r1lite.world import FAMILIES, is_correct, make_problem
+from r1lite.records import Completion, Group, Problem
+from r1lite.rewards import RULES, accuracy_reward, format_reward, is_right_output, score
+from r1lite.world import FAMILIES, check_answer, make_problem
 
 MAKE_21 = Problem("p", "countdown", "3-4-6", "en", "make 21", {"numbers": [6, 4, 3], "target": 21})
 RIGHT = "<think> 6 * 4 = 24 </think> <answer> 6 * 4 - 3 </answer>"
@@ -19,7 +19,7 @@ BARE = "6 * 4 - 3"
 
 
 def group(*texts: str, problem: Problem = MAKE_21) -> Group:
-    return Group(problem, (1,), tuple(Rollout((1, 2), (0.0, 0.0), t, False) for t in texts))
+    return Group(problem, (1,), tuple(Completion((1, 2), (0.0, 0.0), t, False) for t in texts))
 
 
 @pytest.mark.parametrize("reward", RULES.values())
@@ -103,8 +103,8 @@ def test_every_kind_of_bad_gold_pays_nothing():
                 if answer == gold.get("letter"):
                     continue
                 text = f"<think> a </think> <answer> {answer} </answer>"
-                assert not is_right(problem, text), (family, gold, answer)
-            assert not is_right(problem, "<think> a </think> <answer> </answer>")
+                assert not is_right_output(problem, text), (family, gold, answer)
+            assert not is_right_output(problem, "<think> a </think> <answer> </answer>")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -113,7 +113,7 @@ def test_random_words_are_hardly_ever_right(family):
     words = ["6", "4", "3", "*", "-", "+", "A", "B", "knight", "return", "x", "hello", "是", "yes"]
     for i in range(300):
         answer = " ".join(rng.choices(words, k=rng.randint(1, 6)))
-        n_right += is_correct(make_problem(family, "train", i), answer)
+        n_right += check_answer(make_problem(family, "train", i), answer)
     assert n_right < (60 if family == "science" else 15)
 
 
@@ -160,7 +160,7 @@ def test_scoring_keeps_groups_and_answers_in_their_places():
     groups = [group(RIGHT, WRONG), group(BARE, RIGHT)]
     scored = score(groups, {"accuracy": 1.0})
     assert [g.rewards for g in scored] == [(1.0, 0.0), (0.0, 1.0)]
-    assert [g.rollouts for g in scored] == [g.rollouts for g in groups]
+    assert [g.completions for g in scored] == [g.completions for g in groups]
     assert groups[0].rewards == ()
 
 

@@ -38,7 +38,7 @@ RIGHT = {  # what the same graders do pay for
 }
 
 
-def worth(attack: dict) -> float | None:
+def grade_run(attack: dict) -> float | None:
     """What the grader of its family pays for an attack."""
     family, gold = attack["family"], attack.get("gold")
     golds = {
@@ -69,7 +69,7 @@ def test_what_is_right_is_paid(family):
     """A grader that pays nothing would stand every attack."""
     gold, final = RIGHT[family]
     answer = f"<think> we think </think> <answer> {final} </answer>"
-    assert worth({"family": family, "answer": answer} | gold) == 1.0
+    assert grade_run({"family": family, "answer": answer} | gold) == 1.0
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: f"{a['family']}: {a['name']}")
@@ -78,7 +78,7 @@ def test_an_attack_gains_nothing(attack, monkeypatch):
     quick = partial(maths.same_value, seconds=1.5 if attack["worth"] is None else maths.SECONDS)
     monkeypatch.setattr(maths, "same_value", quick)
     begun = time.perf_counter()
-    assert worth(attack) == attack["worth"], attack["why"]
+    assert grade_run(attack) == attack["worth"], attack["why"]
     assert time.perf_counter() - begun < 10
 
 

@@ -10,13 +10,13 @@ import torch
 
 from r1lite import group_advantages, rewards
 from r1lite.prompt import split_answer
-from r1lite.records import Group, Problem, Rollout
+from r1lite.records import Completion, Group, Problem
 from r1lite.rewards import (
     RULES,
     accuracy_reward,
     code_reward,
     format_reward,
-    is_right,
+    is_right_output,
     maths_reward,
     score,
 )
@@ -83,7 +83,7 @@ def test_row_15_a_gold_that_cannot_be_read_pays_nobody(gold):
     assert in_maths(gold, *finals) == [None] * 5
     problem = Problem("p", "maths", "c", "en", "q", {"answer": gold})
     texts = [f"<think> a </think> <answer> {final} </answer>" for final in finals]
-    group = Group(problem, (1,), tuple(Rollout((1,), (0.0,), text, False) for text in texts))
+    group = Group(problem, (1,), tuple(Completion((1,), (0.0,), text, False) for text in texts))
     rewards = score([group], {"accuracy": 1.0, "format": 1.0})[0].rewards
     assert rewards == (1.0,) * 5, "paid for the format, all alike"
     assert not group_advantages(torch.tensor([rewards])).any(), "so nobody learns anything"
@@ -121,7 +121,7 @@ def test_row_18_an_empty_answer_is_part_of_no_gold(family):
     }
     problem = Problem("p", family, "c", "en", "q", golds[family])
     for final in ("", " ", "\n", "\u00a0"):
-        assert not is_right(problem, f"<think> a </think> <answer>{final}</answer>")
+        assert not is_right_output(problem, f"<think> a </think> <answer>{final}</answer>")
         assert not FAMILIES[family].check(problem, final)
 
 
@@ -228,6 +228,6 @@ def test_row_22_countdown_has_its_own_arithmetic_and_no_other(numbers, target, f
 def test_what_cannot_be_checked_is_no_reward_in_the_total():
     """Row 15 once more, as it reaches the advantages."""
     problem = Problem("p", "maths", "c", "en", "q", {"answer": r"\frac{"})
-    answers = tuple(Rollout((1,), (0.0,), text, False) for text in (GOOD, "b"))
+    answers = tuple(Completion((1,), (0.0,), text, False) for text in (GOOD, "b"))
     scored = score([Group(problem, (1,), answers)], {"maths": 1.0}, {"maths": maths_reward})[0]
     assert scored.rewards == (0.0, 0.0) and scored.parts["maths"] == (None, None)

@@ -11,7 +11,7 @@ import pytest
 
 from r1lite import preset, train
 from r1lite.learn.health import Health
-from r1lite.records import Group, Problem, Rollout, UserError
+from r1lite.records import Completion, Group, Problem, UserError
 from r1lite.rewards import accuracy_reward, call_rewards, format_reward, maths_reward, score
 from r1lite.runlog import read_jsonl
 
@@ -183,7 +183,7 @@ def test_maths_runs_beside_the_others_in_its_own_thread():
 
 def group(*texts: str) -> Group:
     problem = Problem("p", "countdown", "c", "en", "q", {"numbers": [6, 4, 3], "target": 21})
-    rollouts = tuple(Rollout((1, 2, 3)[: len(t)], (0.0,), t, False) for t in texts)
+    rollouts = tuple(Completion((1, 2, 3)[: len(t)], (0.0,), t, False) for t in texts)
     return Group(problem, (1,), rollouts)
 
 
@@ -210,7 +210,7 @@ def test_the_token_ids_are_there_for_rewards_that_count_tokens():
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     return preset(
-        "tiny", steps=1, n_problems=2, n_answers=2, max_new_tokens=16, device="cpu",
+        "tiny", steps=1, n_problems=2, group_size=2, max_new_tokens=16, device="cpu",
         run_dir=str(tmp_path_factory.mktemp("calls") / "run"),
     )  # fmt: skip
 
@@ -286,11 +286,11 @@ def test_slow_rewards_run_beside_the_writing_of_the_next_part(mini, cfg, monkeyp
         return [float(len(text)) for text in completions]
 
     monkeypatch.setattr(sample, "_decode", decode)
-    monkeypatch.setattr(sample, "ROWS_AT_ONCE", cfg.n_answers)  # a part for each problem
+    monkeypatch.setattr(sample, "ROWS_AT_ONCE", cfg.group_size)  # a part for each problem
     groups = rollout(mini, problems, cfg, 1, {"accuracy": slow})
     assert calls.count("write") == calls.count("reward") == len(problems) == 3
-    texts = [[answer.text for answer in group.rollouts] for group in groups]
-    assert texts == [[answer.text for answer in group.rollouts] for group in plain]
+    texts = [[answer.text for answer in group.completions] for group in groups]
+    assert texts == [[answer.text for answer in group.completions] for group in plain]
     assert [g.parts["accuracy"] for g in groups] == [tuple(map(len, part)) for part in texts]
 
 
@@ -311,7 +311,7 @@ def test_an_error_while_writing_does_not_wait_for_a_reward(mini, cfg, monkeypatc
         return [0.0] * len(completions)
 
     monkeypatch.setattr(sample, "_decode", decode)
-    monkeypatch.setattr(sample, "ROWS_AT_ONCE", cfg.n_answers)
+    monkeypatch.setattr(sample, "ROWS_AT_ONCE", cfg.group_size)
     begun = time.monotonic()
     with pytest.raises(RuntimeError, match="out of memory"):
         rollout(mini, draw_problems(cfg, 0), cfg, 1, {"accuracy": hangs})

@@ -25,7 +25,7 @@ def problem(gold: str) -> Problem:
     return Problem("p", "maths", "c", "en", "q", {"answer": gold})
 
 
-def worth(gold: str, final: str, think: str = "a") -> float | None:
+def grade_run(gold: str, final: str, think: str = "a") -> float | None:
     text = f"<think> {think} </think> <answer> {final} </answer>"
     return maths_reward(["q"], [text], problem=[problem(gold)])[0]
 
@@ -116,7 +116,7 @@ SAME = [
 
 @pytest.mark.parametrize(("gold", "final"), SAME)
 def test_the_same_value_in_another_dress_is_right(gold, final):
-    assert worth(gold, final) == 1.0
+    assert grade_run(gold, final) == 1.0
 
 
 OTHER = [
@@ -156,13 +156,13 @@ OTHER = [
 
 @pytest.mark.parametrize(("gold", "final"), OTHER)
 def test_another_value_is_wrong(gold, final):
-    assert worth(gold, final) == 0.0
+    assert grade_run(gold, final) == 0.0
 
 
 def test_gold_and_answer_are_not_passed_the_wrong_way_round():
     """An interval answers an inequality, an inequality does not answer an interval."""
-    assert worth("1 < x < 2", "(1,2)") == 1.0
-    assert worth("(1,2)", "1 < x < 2") == 0.0
+    assert grade_run("1 < x < 2", "(1,2)") == 1.0
+    assert grade_run("(1,2)", "1 < x < 2") == 0.0
 
 
 # Words that make another number of the one beside them: no list of them is ever whole, so all words
@@ -285,14 +285,14 @@ def test_the_one_thing_that_an_answer_says(text, said):
 )
 def test_a_gold_that_cannot_be_read_is_never_a_reward(gold):
     for final in (gold.strip() or "1", "1", "no answer", "x", r"\boxed{}", "1 or 2", ".", " . "):
-        assert worth(gold, final) is None
+        assert grade_run(gold, final) is None
 
 
 def test_a_gold_that_spells_the_graders_word_for_nothing_pays_nobody():
     """An answer that says nothing was once compared as the words "no answer"."""
     for gold in ("no answer", r"\text{no answer}", "None", "nan"):
         for final in (r"\boxed{}", "1 or 2", "zz", "..."):
-            assert worth(gold, final) in (0.0, None)
+            assert grade_run(gold, final) in (0.0, None)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_a_gold_that_spells_the_graders_word_for_nothing_pays_nobody():
      ("12", "12 or else 13"), ("12", r"\boxed{}"), ("12", "yes"), ("1 2 3", "2")],
 )  # fmt: skip
 def test_parts_of_texts_are_not_compared(gold, final):
-    assert worth(gold, final) == 0.0
+    assert grade_run(gold, final) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -361,12 +361,12 @@ def test_a_few_hanging_formulas_do_not_void_the_others(monkeypatch):
     monkeypatch.setattr(maths.same_value, "__defaults__", (1.0,))
     answers = ["7", "8", *["9^{9^{9}}"] * 40, "7"]
     texts = [f"<think> a </think> <answer> {said} </answer>" for said in answers]
-    assert worth("7", "7") == 1.0
+    assert grade_run("7", "7") == 1.0
     begun = time.perf_counter()
     found = maths_reward(["q"], texts, problem=[problem("7")] * len(texts))
     assert found[:2] == [1.0, 0.0] and found[2:42] == [None] * 40
     assert time.perf_counter() - begun < 20 and len(found) == 43
-    assert worth("7", "7") == 1.0
+    assert grade_run("7", "7") == 1.0
 
 
 def test_without_math_verify_it_is_said_once_and_not_none_for_ever(fresh, monkeypatch, tmp_path):
@@ -374,7 +374,7 @@ def test_without_math_verify_it_is_said_once_and_not_none_for_ever(fresh, monkey
     (tmp_path / "maths_worker.py").write_text(worker.replace("from math_verify", "from no_verify"))
     monkeypatch.setattr(maths, "__file__", str(tmp_path / "maths.py"))
     with pytest.raises(UserError, match="No module named 'no_verify'.*pip install math-verify"):
-        worth("7", "7")
+        grade_run("7", "7")
 
 
 @pytest.mark.parametrize("final", ["(" * 400, "{" * 300 + "7" + "}" * 300, "7" + "!" * 99])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from r1lite import preset, train
-from r1lite.records import Group, Problem, Rollout, UserError
+from r1lite.records import Completion, Group, Problem, UserError
 from r1lite.rewards import (
     accuracy_reward,
     call_rewards,
@@ -103,7 +103,7 @@ def test_a_reward_of_ones_own_can_be_made_to_read_both():
 
 
 def group(problem: Problem, *texts: str) -> Group:
-    return Group(problem, (1,), tuple(Rollout((1, 2), (0.0, 0.0), t, False) for t in texts))
+    return Group(problem, (1,), tuple(Completion((1, 2), (0.0, 0.0), t, False) for t in texts))
 
 
 def test_a_reward_of_trl_finds_all_that_it_may_ask_for():
@@ -208,7 +208,7 @@ def test_a_run_takes_such_a_reward_as_it_is(tmp_path):
         return [np.float32(t > 50) if t else float("nan") for t in target]
 
     cfg = preset(
-        "tiny", steps=1, n_problems=2, n_answers=2, max_new_tokens=16, device="cpu",
+        "tiny", steps=1, n_problems=2, group_size=2, max_new_tokens=16, device="cpu",
         run_dir=str(tmp_path / "run"),
     )  # fmt: skip
     (log,) = train(cfg, rewards={"mine": mine}, progress=False).logs

@@ -34,14 +34,14 @@ def problems():
     return found
 
 
-def draw(policy, problems, n_answers=4, **settings):
+def draw(policy, problems, group_size=4, **settings):
     settings = {"max_new_tokens": N_TOKENS, "seed": 3, "step": 5} | settings
-    return sample_groups(policy, problems, n_answers=n_answers, **settings)
+    return sample_groups(policy, problems, group_size=group_size, **settings)
 
 
 def tokens(groups):
     return {
-        (g.problem.problem_id, i): r.token_ids for g in groups for i, r in enumerate(g.rollouts)
+        (g.problem.problem_id, i): r.token_ids for g in groups for i, r in enumerate(g.completions)
     }
 
 
@@ -68,7 +68,7 @@ def test_the_company_of_other_problems_does_not_matter(policy, problems, expecte
 
 
 def test_more_answers_leave_the_first_ones_as_they_were(policy, problems, expected):
-    more = tokens(draw(policy, problems, n_answers=7))
+    more = tokens(draw(policy, problems, group_size=7))
     assert {key: more[key] for key in expected} == expected
 
 
@@ -104,7 +104,7 @@ def test_two_problems_with_one_question_are_sampled_apart(policy, problems):
     first = problems[0]
     twin = Problem("another id", *(getattr(first, k) for k in Problem.REQUIRED[1:]))
     a, b = draw(policy, [first, twin])
-    assert [r.token_ids for r in a.rollouts] != [r.token_ids for r in b.rollouts]
+    assert [r.token_ids for r in a.completions] != [r.token_ids for r in b.completions]
 
 
 @pytest.mark.parametrize("block", [1, 5, 64])
@@ -124,23 +124,23 @@ def test_log_probabilities_are_the_trainers_after_a_large_update(
     assert tokens(groups) != before
     n_tokens = 0
     for group in groups:
-        for rollout in group.rollouts:
-            ids = torch.tensor([[*group.prompt_ids, *rollout.token_ids]])
+        for completion in group.completions:
+            ids = torch.tensor([[*group.prompt_ids, *completion.token_ids]])
             with torch.no_grad():
                 logps = token_logps(mini.model, ids, temperature=temperature)
             wanted = logps[0, len(group.prompt_ids) - 1 :]
-            assert (wanted - torch.tensor(rollout.logps)).abs().max() < 1e-4
-            n_tokens += len(rollout.token_ids)
+            assert (wanted - torch.tensor(completion.logps)).abs().max() < 1e-4
+            n_tokens += len(completion.token_ids)
     assert n_tokens > 200
 
 
 def test_top_p_keeps_the_log_probability_of_the_whole_softmax(policy, problems):
-    group = draw(policy, problems[:1], n_answers=6, top_p=0.5)[0]
-    for rollout in group.rollouts:
-        ids = torch.tensor([[*group.prompt_ids, *rollout.token_ids]])
+    group = draw(policy, problems[:1], group_size=6, top_p=0.5)[0]
+    for completion in group.completions:
+        ids = torch.tensor([[*group.prompt_ids, *completion.token_ids]])
         with torch.no_grad():
             wanted = token_logps(policy.model, ids)[0, len(group.prompt_ids) - 1 :]
-        assert (wanted - torch.tensor(rollout.logps)).abs().max() < 1e-4
+        assert (wanted - torch.tensor(completion.logps)).abs().max() < 1e-4
 
 
 def test_pick_draws_from_the_softmax():
@@ -187,44 +187,44 @@ def test_pick_at_the_ends_of_the_unit_interval():
 
 
 def test_temperature_0_is_greedy(policy, problems):
-    groups = draw(policy, problems[:2], n_answers=3, temperature=0)
+    groups = draw(policy, problems[:2], group_size=3, temperature=0)
     for group in groups:
-        assert len({r.token_ids for r in group.rollouts}) == 1
-        ids = torch.tensor([[*group.prompt_ids, *group.rollouts[0].token_ids]])
+        assert len({r.token_ids for r in group.completions}) == 1
+        ids = torch.tensor([[*group.prompt_ids, *group.completions[0].token_ids]])
         with torch.no_grad():
             best = policy.model(input_ids=ids).logits[0, len(group.prompt_ids) - 1 : -1].argmax(-1)
-        assert best.tolist() == list(group.rollouts[0].token_ids)
+        assert best.tolist() == list(group.completions[0].token_ids)
 
 
 def test_truncated_and_length(policy, problems):
     """The stop token ends an answer and belongs to it; an answer without one was cut off."""
     n_truncated = n_stopped = 0
-    for group in draw(policy, problems, n_answers=8):
-        for rollout in group.rollouts:
-            *body, last = rollout.token_ids
+    for group in draw(policy, problems, group_size=8):
+        for completion in group.completions:
+            *body, last = completion.token_ids
             assert policy.stop_id not in body
-            assert len(rollout.logps) == len(rollout.token_ids) <= N_TOKENS
-            assert rollout.truncated == (last != policy.stop_id)
-            assert len(rollout.token_ids) == N_TOKENS or not rollout.truncated
-            assert "<eos>" not in rollout.text
+            assert len(completion.logps) == len(completion.token_ids) <= N_TOKENS
+            assert completion.truncated == (last != policy.stop_id)
+            assert len(completion.token_ids) == N_TOKENS or not completion.truncated
+            assert "<eos>" not in completion.text
             n_truncated, n_stopped = (
-                n_truncated + rollout.truncated,
-                n_stopped + (not rollout.truncated),
+                n_truncated + completion.truncated,
+                n_stopped + (not completion.truncated),
             )
     assert n_truncated and n_stopped
 
 
 def test_the_shortest_limit_works(policy, problems):
     for group in draw(policy, problems, max_new_tokens=1):
-        for rollout in group.rollouts:
-            assert len(rollout.token_ids) == 1
-            assert rollout.truncated == (rollout.token_ids[0] != policy.stop_id)
+        for completion in group.completions:
+            assert len(completion.token_ids) == 1
+            assert completion.truncated == (completion.token_ids[0] != policy.stop_id)
 
 
 def test_a_prompt_that_does_not_fit_names_the_numbers(policy, problems):
     problem = problems[0]
     n = len(policy.encode(f"User : {problem.question} Assistant :"))
-    draw(policy, [problem], n_answers=2, max_new_tokens=policy.max_length - n)
+    draw(policy, [problem], group_size=2, max_new_tokens=policy.max_length - n)
     with pytest.raises(UserError) as caught:
         draw(policy, [problem], max_new_tokens=policy.max_length - n + 1)
     for part in (problem.problem_id, str(n), "128", str(policy.max_length - n), "max_new_tokens"):

@@ -232,12 +232,14 @@ def test_a_forked_child_has_jails_of_its_own():
 
 def test_the_rewards_of_a_forked_child_are_its_own(monkeypatch):
     """Both grade at the same time, in jails that they do not share."""
-    assert worth("print(int(input()) * 2)", DOUBLE) == 1.0
+    assert grade_run("print(int(input()) * 2)", DOUBLE) == 1.0
     pids = code._sandbox("auto").pids()
     child = os.fork()
     answers = ["print(int(input()) * 2)", "print(7)"] * 10
     values = [1.0, 0.0] * 10 if child else [0.0, 1.0] * 10
-    found = [worth(answer, DOUBLE) for answer in (answers if child else answers[1:] + answers[:1])]
+    found = [
+        grade_run(answer, DOUBLE) for answer in (answers if child else answers[1:] + answers[:1])
+    ]
     if not child:
         os._exit(found != values or code._sandbox("auto").pids() == pids)
     assert found == values and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -328,7 +330,7 @@ def problem(tests, **gold):
     return Problem("p", "code", "c", "en", "", gold)
 
 
-def worth(source, made):
+def grade_run(source, made):
     text = f"<think> t </think> <answer> {source} </answer>"
     (found,) = code_reward(prompts=[""], completions=[text], problem=[made])
     return found
@@ -353,29 +355,31 @@ DOUBLE = problem([("1", "2\n"), ("4", "8")])
     ],
 )
 def test_a_program_is_right_if_all_its_output_is(source, expected):
-    assert worth(source, DOUBLE) == expected
+    assert grade_run(source, DOUBLE) == expected
 
 
 def test_a_prefix_of_the_output_is_not_enough():
     """A zip over lines of output and of what was expected pays "1" for "1 2 3"."""
     made = problem([("", "1\n2\n3")])
-    assert worth("print(1)", made) == 0.0 and worth("print('1\\n2\\n3')", made) == 1.0
-    assert worth("print('1\\n2\\n3\\n4')", made) == 0.0
+    assert grade_run("print(1)", made) == 0.0 and grade_run("print('1\\n2\\n3')", made) == 1.0
+    assert grade_run("print('1\\n2\\n3\\n4')", made) == 0.0
 
 
 @pytest.mark.parametrize("between", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r", " "])
 def test_a_line_ends_where_every_reader_sees_it(between):
     made = problem([("", "1\n2")])
-    assert worth(f"print('1' + {between!r} + '2')", made) == 0.0
-    assert worth(f"print('1\\n2' + {between!r})", made) == float(between in "\r ")
-    assert worth("print('1', '2 ', sep='\\r\\n', end='\\r\\n\\n')", made) == 1.0
+    assert grade_run(f"print('1' + {between!r} + '2')", made) == 0.0
+    assert grade_run(f"print('1\\n2' + {between!r})", made) == float(between in "\r ")
+    assert grade_run("print('1', '2 ', sep='\\r\\n', end='\\r\\n\\n')", made) == 1.0
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_number_too_large_for_a_float_is_wrong():
     for number in ("10**400", "-10**400", "[10**400]", "float('inf')", "10**5000"):
         for gold in (0.5, [0.5], 1e308):
-            assert worth(f"def f():\n    return {number}", problem([([], gold)], entry="f")) == 0.0
+            assert (
+                grade_run(f"def f():\n    return {number}", problem([([], gold)], entry="f")) == 0.0
+            )
 
 
 def test_a_few_endless_programs_do_not_void_the_others(monkeypatch):
@@ -383,17 +387,17 @@ def test_a_few_endless_programs_do_not_void_the_others(monkeypatch):
     monkeypatch.setattr(code, "TIME", 3.5)
     text = "<think> t </think> <answer> {} </answer>"
     texts = [text.format("print(int(input()) * 2)"), *[text.format("while True: pass")] * 30]
-    worth("pass", DOUBLE)  # the jails are up
+    grade_run("pass", DOUBLE)  # the jails are up
     begun = time.monotonic()
     right, *others = code_reward(prompts=[""], completions=texts, problem=[DOUBLE] * 31)
     assert right == 1.0 and {0.0, None} == set(others) and time.monotonic() - begun < 6
-    assert worth("print(int(input()) * 2)", DOUBLE) == 1.0
+    assert grade_run("print(int(input()) * 2)", DOUBLE) == 1.0
 
 
 def test_partial_credit_is_the_share_of_tests():
     made = problem([("1", "1"), ("2", "2"), ("3", "9"), ("4", "16")], credit="partial")
-    assert worth("print(int(input()))", made) == 0.5
-    assert worth("x = int(input())\nif x > 1: 1 / 0\nprint(x)", made) == 0.25
+    assert grade_run("print(int(input()))", made) == 0.5
+    assert grade_run("x = int(input())\nif x > 1: 1 / 0\nprint(x)", made) == 0.25
 
 
 @pytest.mark.parametrize(
@@ -414,14 +418,14 @@ def test_partial_credit_is_the_share_of_tests():
 )
 def test_values_of_functions_are_compared_as_json(returned, expected, right):
     made = problem([([], expected)], entry="f")
-    assert worth(f"def f():\n    return {returned}", made) == float(right)
+    assert grade_run(f"def f():\n    return {returned}", made) == float(right)
 
 
 def test_cpp_programs_are_worth_the_same():
     source = '#include <cstdio>\nint main() { int x; scanf("%d", &x); printf("%d\\n", 2 * x); }'
     text = f"```cpp\n{source}\n```"
-    assert worth(text, problem([("1", "2"), ("4", "8")], language="cpp")) == 1.0
-    assert worth("int main() { return 0; }", problem([("1", "2")], language="cpp")) == 0.0
+    assert grade_run(text, problem([("1", "2"), ("4", "8")], language="cpp")) == 1.0
+    assert grade_run("int main() { return 0; }", problem([("1", "2")], language="cpp")) == 0.0
 
 
 def test_a_function_in_cpp_is_called_by_its_driver():
@@ -435,13 +439,13 @@ def test_a_function_in_cpp_is_called_by_its_driver():
     )
     tests = [("1 2 3", "6"), ("", "0"), ("-5 5 7", "7"), ("1000000 1", "1000001")]
     made = problem(tests, language="cpp", driver=driver)
-    assert worth(f"```cpp\n{right}return s; }}\n```", made) == 1.0
-    assert worth(f"{right}return s + v.empty(); }}", made) == 0.0
+    assert grade_run(f"```cpp\n{right}return s; }}\n```", made) == 1.0
+    assert grade_run(f"{right}return s + v.empty(); }}", made) == 0.0
     shared = problem(tests, language="cpp", driver=driver, credit="partial")
-    assert worth(f"{right}return s + v.empty(); }}", shared) == 0.75
+    assert grade_run(f"{right}return s + v.empty(); }}", shared) == 0.75
     wrong = "<think> t </think> <answer> int sum(int a) { return a; } </answer>"
     (outcome,) = code.run_answers([made], [wrong])
-    assert code.worth(made, outcome) == 0.0 and not outcome.runs
+    assert code.grade_run(made, outcome) == 0.0 and not outcome.runs
     assert str(outcome).startswith("compiler: exit 1. ") and "total" in str(outcome)
 
 
@@ -464,10 +468,10 @@ def test_a_limit_on_files_leaves_room_for_output(sandbox):
 
 
 def test_what_cannot_be_known_is_none(monkeypatch):
-    assert worth("print(1)", problem([])) is None
+    assert grade_run("print(1)", problem([])) is None
     lost = pool.Outcome(lost="the jail has ended")
     monkeypatch.setattr(Sandbox, "run", lambda self, programs, *more: [lost for _ in programs])
-    assert worth("print(1)", DOUBLE) is None
+    assert grade_run("print(1)", DOUBLE) is None
 
 
 def test_an_answer_outside_the_format_is_not_run(monkeypatch):
@@ -478,11 +482,11 @@ def test_an_answer_outside_the_format_is_not_run(monkeypatch):
 
 def test_unknown_limits_are_named():
     with pytest.raises(UserError, match="hours"):
-        worth("print(1)", problem([("", "1")], limits={"hours": 1}))
+        grade_run("print(1)", problem([("", "1")], limits={"hours": 1}))
 
 
 def test_the_sandbox_agrees_with_the_checker_of_the_tiny_world():
-    from r1lite.world import is_correct, make_problems
+    from r1lite.world import check_answer, make_problems
 
     problems = make_problems("programs", "train", 12)
     lines = ["return x * 2 + 3", "return x * x + 1", "return x", "return 9 - x"]
@@ -490,12 +494,12 @@ def test_the_sandbox_agrees_with_the_checker_of_the_tiny_world():
     for line in lines:
         texts = [f"<think> t </think> <answer> {line} </answer>"] * len(problems)
         found = code_reward(prompts=texts, completions=texts, problem=problems)
-        assert found == [float(is_correct(p, line)) for p in problems], line
+        assert found == [float(check_answer(p, line)) for p in problems], line
 
 
 def test_the_jail_of_the_rewards_can_be_chosen(monkeypatch):
     monkeypatch.setattr(code, "_CHOSEN", {"jail": "auto"})
     code.use_sandbox("unsafe")
-    assert worth("print(int(input()) * 2)", DOUBLE) == 1.0
+    assert grade_run("print(int(input()) * 2)", DOUBLE) == 1.0
     assert code._sandbox("unsafe").jail == "unsafe"
     assert os.environ.get("HOME")  # only a jailed program sees no environment

@@ -83,7 +83,7 @@ def problems():
 
 
 def draw(policy, problems):
-    return sample_groups(policy, problems, n_answers=3, max_new_tokens=70, seed=1)
+    return sample_groups(policy, problems, group_size=3, max_new_tokens=70, seed=1)
 
 
 @pytest.fixture
@@ -136,13 +136,13 @@ def test_with_a_reference_too(policy, rows):
 def test_the_same_answers_with_and_without(policy, problems, name):
     """Seventy tokens: longer than a block of the cache and than a sliding window."""
     expected = draw(policy, problems)
-    lengths = {len(r.token_ids) for g in expected for r in g.rollouts}
+    lengths = {len(r.token_ids) for g in expected for r in g.completions}
     assert max(lengths) == 70 or len(lengths) > 3
     with without(name):
         found = draw(policy, problems)
     assert tokens(found) == tokens(expected)
     for a, b in zip(expected, found, strict=True):
-        for x, y in zip(a.rollouts, b.rollouts, strict=True):
+        for x, y in zip(a.completions, b.completions, strict=True):
             assert x.logps == pytest.approx(y.logps, abs=1e-5)
 
 
@@ -153,7 +153,7 @@ def test_the_sampler_agrees_with_the_trainer_after_a_large_update(policy, proble
         for p in policy.model.parameters():
             p.mul_(1.2)
     for group in draw(policy, problems):
-        for r in group.rollouts:
+        for r in group.completions:
             ids = torch.tensor([[*group.prompt_ids, *r.token_ids]])
             with torch.no_grad():
                 logps = token_logps(policy.model, ids)[0, len(group.prompt_ids) - 1 :]
@@ -227,9 +227,9 @@ def test_answers_that_are_alike_are_one_row_of_the_decoder(
         WrittenOut, "step", lambda self, tokens: n_rows.append(len(tokens)) or step(self, tokens)
     )
     groups = sample_groups(
-        mini, problems, n_answers=8, max_new_tokens=30, seed=1, temperature=temperature
+        mini, problems, group_size=8, max_new_tokens=30, seed=1, temperature=temperature
     )
-    written = [(p, r.token_ids) for p, g in enumerate(groups) for r in g.rollouts]
+    written = [(p, r.token_ids) for p, g in enumerate(groups) for r in g.completions]
     begun = [{(p, ids[:t]) for p, ids in written if len(ids) > t} for t in range(1, 30)]
     assert n_rows == [len(found) for found in begun if found]
     if temperature == 0:

@@ -132,7 +132,7 @@ def test_truncating_a_log_keeps_whole_rows_up_to_a_step(tmp_path):
 @pytest.mark.parametrize(
     ("poison", "kind", "said"),
     [
-        ("reward", UserError, "reward 'a' gave inf.*finite number.*Mend"),
+        ("reward", UserError, "reward 'a' gave inf.*finite number.*Fix"),
         ("weights", RunStopped, r"step 5.*nan.*finite.*learning_rate"),
     ],
 )
@@ -166,8 +166,8 @@ def test_what_is_not_finite_stops_a_run_before_it_is_saved(cfg, monkeypatch, poi
 def step_log(step, **changes):
     good = {
         "loss": 0.0, "grad_norm": 1.0, "reward": 0.3, "accuracy": 0.2, "format": 0.4,
-        "length": 60.0, "truncated": 0.1, "kl": 0.0, "clip_fraction": 0.0, "kept": 0.5,
-        "sampler_gap": 1e-5, "entropy": 0.7,
+        "length": 60.0, "truncated": 0.1, "kl": 0.0, "clip_fraction": 0.0,
+        "informative_groups": 0.5, "sampler_gap": 1e-5, "entropy": 0.7,
     }  # fmt: skip
     return StepLog(step=step, **good | changes)
 
@@ -175,9 +175,9 @@ def step_log(step, **changes):
 @pytest.mark.parametrize(
     ("symptom", "words"),
     [
-        ({"truncated": 1.0, "kept": 0.0}, "max_new_tokens"),
-        ({"kept": 0.0, "accuracy": 0.0, "reward": 0.2}, "too hard"),
-        ({"kept": 0.0, "accuracy": 1.0, "reward": 1.2}, "too easy"),
+        ({"truncated": 1.0, "informative_groups": 0.0}, "max_new_tokens"),
+        ({"informative_groups": 0.0, "accuracy": 0.0, "reward": 0.2}, "too hard"),
+        ({"informative_groups": 0.0, "accuracy": 1.0, "reward": 1.2}, "too easy"),
         ({"sampler_gap": 0.5}, "other weights or another temperature"),
     ],
 )
@@ -219,7 +219,7 @@ def test_float16_passes_over_single_steps_and_stops_at_many():
     health, too_large = Health("float16"), {"grad_norm": math.inf}
     assert "step 1 was not made" in health.observe(step_log(1, **too_large))[0]
     assert health.observe(step_log(2)) == []
-    health.replay([vars(step_log(3, **too_large)) | {"mean_gap": 0.0}])
+    health.replay([vars(step_log(3, **too_large)) | {"sampler_gap_mean": 0.0}])
     assert "overflowed" in health.observe(step_log(4, **too_large))[0]
     with pytest.raises(RunStopped, match="inf"):
         health.observe(step_log(5, **too_large))
@@ -232,12 +232,14 @@ def test_float16_passes_over_single_steps_and_stops_at_many():
 def test_the_mean_gap_is_in_the_log(cfg):
     run(cfg.change(n_minibatches=2, learning_rate=1e-2))
     rows = runlog.read_jsonl(Path(cfg.run_dir) / "metrics.jsonl")
-    assert all(0 < row["mean_gap"] < row["sampler_gap"] < 1e-3 for row in rows)
-    assert [row["mean_gap"] for row in rows[::2]] == [row["mean_gap"] for row in rows[1::2]]
+    assert all(0 < row["sampler_gap_mean"] < row["sampler_gap"] < 1e-3 for row in rows)
+    assert [row["sampler_gap_mean"] for row in rows[::2]] == [
+        row["sampler_gap_mean"] for row in rows[1::2]
+    ]
 
 
 def test_a_real_run_warns_in_its_log_when_every_answer_is_cut_off(cfg, capfd):
-    train(cfg.change(max_new_tokens=1, steps=3, n_problems=2, n_answers=2), progress=False)
+    train(cfg.change(max_new_tokens=1, steps=3, n_problems=2, group_size=2), progress=False)
     rows = (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     warnings = json.loads(rows[-1]).get("warnings", [])
     assert any("cut off" in w or "same reward" in w for w in warnings)

@@ -10,7 +10,7 @@ from r1lite.config import RunConfig, preset
 from r1lite.lab.objectives import OBJECTIVES
 from r1lite.learn.objective import group_advantages, grpo_terms, kl_estimate
 from r1lite.policy.adapters import Reference
-from r1lite.records import Group, Problem, Rollout, UserError
+from r1lite.records import Completion, Group, Problem, UserError
 from r1lite.rewards import overlong_penalty
 
 
@@ -43,20 +43,20 @@ def test_dual_clip_ends_what_a_minimum_leaves_open():
 
 
 def test_cispo_cuts_the_weight_and_goes_on_teaching():
-    gain, slope, clipped = one_token(9.0, 1, form="cispo", clip_epsilon_high=2.0)
+    gain, slope, clipped = one_token(9.0, 1, objective="cispo", clip_epsilon_high=2.0)
     assert (slope, clipped) == (pytest.approx(-3.0), 1.0)
     assert gain == pytest.approx(3 * (-3 + math.log(9)))
-    assert one_token(1.5, -1, form="cispo", clip_epsilon_high=2.0)[1] == pytest.approx(1.5)
+    assert one_token(1.5, -1, objective="cispo", clip_epsilon_high=2.0)[1] == pytest.approx(1.5)
 
 
 def test_gspo_takes_the_geometric_mean():
     old, mask = double([-2.0, -2.0, -5.0]), torch.tensor([[True, True, False]])
     new = (old + double([math.log(2), math.log(8), 99.0])).requires_grad_()
-    terms = grpo_terms(new, old, double(1), mask, clip_epsilon=10, form="gspo")
+    terms = grpo_terms(new, old, double(1), mask, clip_epsilon=10, objective="gspo")
     terms.per_answer.sum().backward()
     assert -terms.per_answer.item() == pytest.approx(4.0)
     assert new.grad[0].tolist() == pytest.approx([-2.0, -2.0, 0.0])  # 4 / 2 tokens each
-    cut = grpo_terms(new, old, double(1), mask, clip_epsilon=0.2, form="gspo")
+    cut = grpo_terms(new, old, double(1), mask, clip_epsilon=0.2, objective="gspo")
     assert cut.n_clipped.item() == 2, "tokens, not answers"
 
 
@@ -87,7 +87,8 @@ def expected(estimator: str, weigh: bool) -> tuple[float, list[float]]:
         ref = double([math.log(REFERENCE[token])])
         terms = grpo_terms(
             new, new.detach(), double(0), torch.ones(1, 1, dtype=torch.bool),
-            clip_epsilon=10, beta=1.0, logp_ref=ref, estimator=estimator, weigh_kl=weigh,
+            clip_epsilon=10, beta=1.0, logp_ref=ref, estimator=estimator,
+            kl_importance_weighted=weigh,
         )  # fmt: skip
         value += p * terms.kl.item()
         slope += p * torch.autograd.grad(terms.per_answer.sum(), logits)[0]
@@ -118,13 +119,13 @@ def test_value_and_gradient_of_the_estimators_are_the_enumerated_ones(estimator,
     elif weigh or estimator == "k2":
         assert found == pytest.approx(slope)
     elif estimator == "k1":
-        assert found == pytest.approx([0.0, 0.0], abs=1e-12), "a leash that does not pull"
+        assert found == pytest.approx([0.0, 0.0], abs=1e-12), "a KL penalty that does not pull"
     else:
         assert found == pytest.approx(true_kl("reference", "policy")[1]), "of the other KL"
         assert found != pytest.approx(slope, rel=0.05)
 
 
-def test_the_leash_points_away_from_drift():
+def test_the_kl_penalty_points_away_from_drift():
     """Estimators written for samples of the reference would pay for drift: k1 must be positive."""
     new, ref = double([math.log(0.7)]), double([math.log(0.5)])
     assert kl_estimate(new, ref, "k1").item() > 0
@@ -157,7 +158,8 @@ def group(rewards, lengths=None, truncated=None) -> Group:
     problem = Problem("p", "chat", "c", "en", "q", {})
     lengths, truncated = lengths or [3] * n, truncated or [False] * n
     rollouts = tuple(
-        Rollout(tuple(range(3, 3 + k)), (-1.0,) * k, "x", cut) for k, cut in zip(lengths, truncated)
+        Completion(tuple(range(3, 3 + k)), (-1.0,) * k, "x", cut)
+        for k, cut in zip(lengths, truncated)
     )
     return Group(problem, (5, 6), rollouts, tuple(map(float, rewards)))
 
@@ -166,7 +168,7 @@ def test_answers_that_were_cut_off_are_left_out_but_count_for_their_group():
     from r1lite.learn.update import minibatches
 
     groups = [group([1, 0, 0, 0], truncated=[False, True, False, False])]
-    cfg = preset("tiny", n_problems=1, n_answers=4, mask_truncated=True)
+    cfg = preset("tiny", n_problems=1, group_size=4, mask_truncated=True)
     (rows,) = minibatches(groups, cfg, step=1)
     (plain,) = minibatches(groups, cfg.change(mask_truncated=False), step=1)
     assert [row.advantage for row in rows] == [plain[i].advantage for i in (0, 2, 3)]
@@ -177,7 +179,7 @@ def test_nothing_left_to_train_on_is_no_nan(mini):
 
     from r1lite.learn.update import minibatches, update
 
-    cfg = preset("tiny", n_problems=1, n_answers=4, mask_truncated=True)
+    cfg = preset("tiny", n_problems=1, group_size=4, mask_truncated=True)
     (rows,) = minibatches([group([1, 0, 0, 0], truncated=[True] * 4)], cfg, step=1)
     done = update(mini, rows, RecordingOptimizer(mini.model), cfg, step=1)
     assert rows == [] and done["loss"] == done["grad_norm"] == 0.0
@@ -187,7 +189,7 @@ def test_nothing_left_to_train_on_is_no_nan(mini):
 def test_overlong_answers_lose_reward_in_a_rollout():
     from r1lite.learn.rollout import reward
 
-    cfg = preset("tiny", n_answers=2, max_new_tokens=10, overlong_buffer=4)
+    cfg = preset("tiny", group_size=2, max_new_tokens=10, overlong_buffer=4)
     pay = {name: lambda **c: [1.0, 1.0] for name in cfg.reward_weights}
     (scored,) = reward([group([0, 0], lengths=[4, 8])], cfg, pay)
     assert scored.parts["overlong"] == (0.0, -0.5)
@@ -210,7 +212,7 @@ def test_dynamic_sampling_draws_until_every_group_teaches(mini, monkeypatch):
 
     monkeypatch.setattr(rollout, "sample_parts", parts)
     monkeypatch.setattr(rollout, "score", score)
-    cfg = preset("tiny", n_problems=4, n_answers=2, dynamic_sampling=True)
+    cfg = preset("tiny", n_problems=4, group_size=2, dynamic_sampling=True)
     taught, every = rollout.gather(mini, cfg, 1, (), None, Clock())
     assert len(drawn) == 2 and len(every) == 8 and drawn[0] != drawn[1]
     assert [g.rewards for g in taught] == [(1.0, 0.0)] * 4
@@ -236,14 +238,14 @@ def test_every_objective_is_a_setting_that_trains(name, cfg):
     assert math.isfinite(log.loss) and log.grad_norm > 0
 
 
-def test_a_leash_in_the_reward_pulls_towards_the_reference(cfg, mini):
+def test_a_kl_penalty_in_the_reward_pulls_towards_the_reference(cfg, mini):
     """Two answers of equal reward: the one that the reference finds less likely is worth less."""
     import copy
 
     from r1lite.learn.rollout import draw_problems, rollout
     from r1lite.learn.update import minibatches, reference_kl
 
-    cfg = cfg.change(beta=0.5, kl_in="reward", kl_estimator="k1", n_problems=2, n_answers=4)
+    cfg = cfg.change(beta=0.5, kl_placement="reward", kl_estimator="k1", n_problems=2, group_size=4)
     reference = copy.deepcopy(mini.model)
     with torch.no_grad():
         for p in reference.parameters():
@@ -262,8 +264,8 @@ def test_a_leash_in_the_reward_pulls_towards_the_reference(cfg, mini):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"kl_in": "both"}, "loss, reward"),
-        ({"length_norm": "none"}, "own, mean, limit"),
+        ({"kl_placement": "both"}, "loss, reward"),
+        ({"loss_aggregation": "none"}, "sequence_mean, token_mean, max_length"),
         ({"kl_estimator": "k4"}, "k1, k2, k3"),
         ({"dynamic_sampling": "yes"}, "True, False"),
         ({"overlong_buffer": 400}, "max_new_tokens=384"),
@@ -276,8 +278,8 @@ def test_a_wrong_setting_is_named(changes, words):
         RunConfig().change(**changes)
 
 
-def test_a_group_of_equal_rewards_moves_weights_by_the_leash_alone(mini):
-    """It teaches nothing, and the leash pulls on it all the same; with beta 0 nothing moves."""
+def test_a_group_of_equal_rewards_moves_weights_by_the_kl_penalty_alone(mini):
+    """It teaches nothing, and the KL penalty pulls on it; with beta 0 nothing moves."""
     import copy
 
     from test_batching import RecordingOptimizer
@@ -288,7 +290,7 @@ def test_a_group_of_equal_rewards_moves_weights_by_the_leash_alone(mini):
     with torch.no_grad():
         for p in reference.parameters():
             p.add_(0.02 * torch.randn_like(p))
-    cfg = preset("tiny", n_problems=1, n_answers=4)
+    cfg = preset("tiny", n_problems=1, group_size=4)
     (rows,) = minibatches([group([1, 1, 1, 1])], cfg, step=1)
     still = update(mini, rows, RecordingOptimizer(mini.model), cfg, step=1)
     assert still["grad_norm"] == 0.0
@@ -299,14 +301,16 @@ def test_a_group_of_equal_rewards_moves_weights_by_the_leash_alone(mini):
     assert pulled["grad_norm"] > 1e-6
 
 
-@pytest.mark.parametrize("length_norm", ["own", "mean", "limit"])
-def test_answers_left_out_are_left_out_of_the_divisor_too(mini, length_norm):
+@pytest.mark.parametrize("loss_aggregation", ["sequence_mean", "token_mean", "max_length"])
+def test_answers_left_out_are_left_out_of_the_divisor_too(mini, loss_aggregation):
     """The loss of what remains is that of a batch that never held the others."""
     from test_batching import RecordingOptimizer, assert_same
 
     from r1lite.learn.update import minibatches, update
 
-    cfg = preset("tiny", n_problems=1, n_answers=4, mask_truncated=True, length_norm=length_norm)
+    cfg = preset(
+        "tiny", n_problems=1, group_size=4, mask_truncated=True, loss_aggregation=loss_aggregation
+    )
     cfg = cfg.change(max_new_tokens=32)
     groups = [group([1, 0, 0, 1], lengths=[3, 9, 4, 6], truncated=[False, True, False, False])]
     (rows,) = minibatches(groups, cfg, step=1)
@@ -321,9 +325,9 @@ def test_answers_left_out_are_left_out_of_the_divisor_too(mini, length_norm):
 
 
 def test_the_logged_length_counts_answers_that_are_not_trained_on():
-    from r1lite.learn.rollout import rollout_figures
+    from r1lite.learn.rollout import rollout_metrics
 
-    figures = rollout_figures([group([1, 0], lengths=[2, 10], truncated=[False, True])])
+    figures = rollout_metrics([group([1, 0], lengths=[2, 10], truncated=[False, True])])
     assert figures["length"] == 6 and figures["truncated"] == 0.5
 
 
@@ -332,7 +336,7 @@ def test_the_gradient_flows_through_checkpointed_layers(mini):
 
     from r1lite.learn.update import minibatches, update
 
-    cfg = preset("tiny", n_problems=1, n_answers=4)
+    cfg = preset("tiny", n_problems=1, group_size=4)
     (rows,) = minibatches([group([1, 0, 0, 1], lengths=[3, 9, 4, 6])], cfg, step=1)
     gradients = []
     for checkpointed in (False, True):
@@ -347,6 +351,6 @@ def test_the_gradient_flows_through_checkpointed_layers(mini):
 
 
 def test_the_limit_is_doubled_from_the_update_after(cfg):
-    late = cfg.change(longer_after=3, max_new_tokens=16)
+    late = cfg.change(extend_length_after=3, max_new_tokens=16)
     assert [late.at(step).max_new_tokens for step in (1, 3, 4, 9)] == [16, 16, 32, 32]
     assert cfg.at(99) is cfg

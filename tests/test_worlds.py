@@ -8,11 +8,11 @@ from fractions import Fraction
 
 import pytest
 
-from r1lite.records import Group, Problem, Rollout, UserError
+from r1lite.records import Completion, Group, Problem, UserError
 from r1lite.stages.documents import WRITERS, countdown
 from r1lite.stages.documents.common import Voice
-from r1lite.stages.search import search_figures
-from r1lite.world import FAMILIES, SPLITS, is_correct, keyed_rng, make_problem, make_problems
+from r1lite.stages.search import search_metrics
+from r1lite.world import FAMILIES, SPLITS, check_answer, keyed_rng, make_problem, make_problems
 
 MANY = 300
 
@@ -73,14 +73,14 @@ def test_countdown_check_agrees_with_brute_force():
     for problem in some_problems("countdown", 60):
         for value, text in every_expression(problem.gold["numbers"]):
             expected = value == problem.gold["target"]
-            assert is_correct(problem, text) == expected, (problem, text)
+            assert check_answer(problem, text) == expected, (problem, text)
             n_right, n_wrong = n_right + expected, n_wrong + (not expected)
     assert n_right > 100 and n_wrong > 1000
 
 
 def test_countdown_wants_each_given_number_exactly_once():
     problem = Problem("p", "countdown", "3-4-6", "en", "", {"numbers": [6, 4, 3], "target": 21})
-    assert is_correct(problem, "6 * 4 - 3")
+    assert check_answer(problem, "6 * 4 - 3")
     for wrong in (
         "21",
         "3 * ( 4 + 6 ) - 9 * 1",
@@ -89,7 +89,7 @@ def test_countdown_wants_each_given_number_exactly_once():
         "( 6 * 4 - 3 ) / 1",
         "6 + 6 + 6 + 3",
     ):
-        assert not is_correct(problem, wrong), wrong
+        assert not check_answer(problem, wrong), wrong
     for wrong in (
         "6 * 4 - 3 = 21",
         "21 = 6 * 4 - 3",
@@ -97,10 +97,10 @@ def test_countdown_wants_each_given_number_exactly_once():
         "6 * 4 - 03 -",
         "",
     ):
-        assert not is_correct(problem, wrong), wrong
+        assert not check_answer(problem, wrong), wrong
     twice = Problem("p", "countdown", "5-5-2", "en", "", {"numbers": [5, 5, 2], "target": 20})
-    assert is_correct(twice, "( 5 + 5 ) * 2")
-    assert not is_correct(twice, "5 * 2 * 2")
+    assert check_answer(twice, "( 5 + 5 ) * 2")
+    assert not check_answer(twice, "5 * 2 * 2")
 
 
 def test_every_target_is_reachable_and_no_reachable_target_is_missing():
@@ -122,27 +122,27 @@ def test_every_target_is_reachable_and_no_reachable_target_is_missing():
 def test_the_gold_answer_passes_and_others_fail(family):
     for problem in some_problems(family):
         right = gold_answer(problem)
-        assert is_correct(problem, right), (problem, right)
+        assert check_answer(problem, right), (problem, right)
         twice = "no" if family == "chat" else f"{right} {right}"  # chat only looks for words
         for wrong in (twice, "", " ", "42", "E", "return 42", "no idea"):
-            assert not is_correct(problem, wrong), (problem, wrong)
+            assert not check_answer(problem, wrong), (problem, wrong)
         if family == "chat":
-            assert not is_correct(problem, problem.gold["bad"])
-            assert not is_correct(problem, f"{right} {problem.gold['bad']}")
+            assert not check_answer(problem, problem.gold["bad"])
+            assert not check_answer(problem, f"{right} {problem.gold['bad']}")
         elif family == "science":
-            assert sum(is_correct(problem, letter) for letter in "ABCD") == 1
+            assert sum(check_answer(problem, letter) for letter in "ABCD") == 1
         elif family == "logic":
             words = ("knight", "knave") if problem.language == "en" else ("骑士", "无赖")
             worlds = itertools.product(words, repeat=3)
             texts = [" , ".join(map(" ".join, zip("ABC", world))) for world in worlds]
-            assert sum(is_correct(problem, text) for text in texts) == 1
+            assert sum(check_answer(problem, text) for text in texts) == 1
 
 
 def test_chat_misses_every_word_that_it_asks_for():
     for problem in some_problems("chat", 60):
         words = problem.gold["helpful"].split()
         for word in problem.gold["must"]:
-            assert not is_correct(problem, " ".join(w for w in words if w != word))
+            assert not check_answer(problem, " ".join(w for w in words if w != word))
 
 
 def read_statement(text: str):
@@ -174,12 +174,12 @@ def test_programs_are_run_on_hidden_arguments():
         "p", "programs", "x * 2 + 3", "en", "",
         {"shown": [[1, 5], [2, 7], [3, 9]], "tests": [[0, 3], [4, 11], [7, 17], [9, 21]]},
     )  # fmt: skip
-    assert is_correct(problem, "return x * 2 + 3")
-    assert is_correct(problem, "return 3 + x + x")
+    assert check_answer(problem, "return x * 2 + 3")
+    assert check_answer(problem, "return 3 + x + x")
     fits_the_shown_alone = "return x * 2 + 3 + ( x - 1 ) * ( x - 2 ) * ( x - 3 )"
-    assert not is_correct(problem, fits_the_shown_alone)
+    assert not check_answer(problem, fits_the_shown_alone)
     for wrong in ("x * 2 + 3", "return", "return 5", "return x * 2", "return x * 2 + 3 ; 1"):
-        assert not is_correct(problem, wrong), wrong
+        assert not check_answer(problem, wrong), wrong
     for made in some_problems("programs", 60):
         shown = {x for x, _ in made.gold["shown"]}
         hidden = {x for x, _ in made.gold["tests"]}
@@ -188,13 +188,13 @@ def test_programs_are_run_on_hidden_arguments():
 
 
 def _as_groups(pairs):
-    rows = [(p, Rollout((1,), (0.0,), f"{d.think} {d.answer} ", False)) for p, d in pairs]
+    rows = [(p, Completion((1,), (0.0,), f"{d.think} {d.answer} ", False)) for p, d in pairs]
     return [Group(p, (1,), (r,)) for p, r in rows]
 
 
 def test_countdown_drafts_hold_only_true_sums_and_right_verdicts():
     for mix in (0.0, 0.4):
-        figures = search_figures(_as_groups(drafts("countdown", mix=mix)))
+        figures = search_metrics(_as_groups(drafts("countdown", mix=mix)))
         assert figures.sums_right == figures.tries_valid == figures.yes_when_hit == 1.0
         assert figures.yes_when_miss == 0.0
         assert 0.0 < figures.hit_per_try < 1.0 and figures.tries_per_answer > 1
@@ -239,7 +239,7 @@ def test_selections_use_the_numbers_given_and_none_that_could_be_held_out(langua
 @pytest.mark.parametrize("family", FAMILIES)
 def test_drafts_are_sometimes_right_and_sometimes_wrong(family):
     """A base that is always or never right leaves RL nothing to select."""
-    right = [is_correct(problem, draft.answer) for problem, draft in drafts(family)]
+    right = [check_answer(problem, draft.answer) for problem, draft in drafts(family)]
     assert 0.02 < sum(right) / len(right) < 0.75
 
 
@@ -248,7 +248,7 @@ def test_a_search_that_finishes_gives_a_right_answer():
         n_finished = 0
         for problem, draft in drafts(family):
             if re.search(r"(?:^| )(?:so|所以) " + re.escape(draft.answer) + "$", draft.think):
-                assert is_correct(problem, draft.answer), (problem, draft)
+                assert check_answer(problem, draft.answer), (problem, draft)
                 n_finished += 1
         assert n_finished > 20, family
 

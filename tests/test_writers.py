@@ -34,7 +34,7 @@ def two_threads(monkeypatch):
 
 
 def draw(policy, **changes):
-    how = {"n_answers": 3, "max_new_tokens": 40, "seed": 1} | changes
+    how = {"group_size": 3, "max_new_tokens": 40, "seed": 1} | changes
     return sample_groups(policy, PROBLEMS, **how)
 
 
@@ -69,7 +69,7 @@ def test_the_same_answers_by_the_weights_of_now(mini, monkeypatch):
             assert [g.problem for g in found] == PROBLEMS
             for a, b in zip(expected, found, strict=True):
                 assert a.prompt_ids == b.prompt_ids
-                for x, y in zip(a.rollouts, b.rollouts, strict=True):
+                for x, y in zip(a.completions, b.completions, strict=True):
                     assert (x.text, x.truncated) == (y.text, y.truncated)
                     assert x.logps == pytest.approx(y.logps, abs=1e-5)
             with torch.no_grad():
@@ -186,7 +186,7 @@ def test_they_end_with_this_process(mini_folder):
         f"policy = load_policy({mini_folder!r}, device='cpu')\n"
         "with writers.one_thread_each(policy, 64) as writer:\n"
         "    problems = make_problems('countdown', 'train', 4)\n"
-        "    sample_groups(writer, problems, n_answers=2, max_new_tokens=8)\n"
+        "    sample_groups(writer, problems, group_size=2, max_new_tokens=8)\n"
         "    print(*(p.pid for p in multiprocessing.active_children()), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..records import Problem, UserError
-from ..rewards.code import worth
+from ..rewards.code import grade_run
 from ..sandbox import Limits, Outcome, Program, Sandbox
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "data/attacks/programs"
@@ -196,12 +196,12 @@ def run_attack(sandbox: Sandbox, attack: Attack, target: Target) -> Report:
         faults.append(f"the jail was lost: {outcome.lost}")
     elif left := _family(sandbox.pids()) - before:
         faults.append(f"{len(left)} processes are left")
-    if worth(DOUBLE, outcome):
+    if grade_run(DOUBLE, outcome):
         faults.append("it was paid")
     if seconds > LIMITS.compile_seconds + LIMITS.seconds * len(HONEST.tests) + SLACK:
         faults.append(f"it took {seconds:.1f} s")
     (honest,) = sandbox.run([HONEST], LIMITS)
-    if worth(DOUBLE, honest) != 1.0:
+    if grade_run(DOUBLE, honest) != 1.0:
         faults.append("an honest program after it was not paid")
     return Report(attack.name, attack.tries, stopped_by(outcome), tuple(faults), round(seconds, 2))
 

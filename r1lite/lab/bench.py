@@ -54,7 +54,7 @@ def figures(rows: Sequence[dict[str, Any]], cfg: RunConfig) -> dict[str, float]:
 
     The seconds are those of the step in the middle, so that its parts add up.
     """
-    answers, middle = cfg.n_problems * cfg.n_answers, middle_step(rows)
+    answers, middle = cfg.n_problems * cfg.group_size, middle_step(rows)
     rows = rows[1:] if len(rows) > 1 else rows
 
     def mid(value) -> float:
@@ -67,7 +67,7 @@ def figures(rows: Sequence[dict[str, Any]], cfg: RunConfig) -> dict[str, float]:
         "train_tokens_per_s": mid(lambda r: r["tokens_trained"] / r["seconds"]["train"]),
         "computed_tokens_per_s": mid(lambda r: r["tokens_computed"] / r["seconds"]["train"]),
         "padding_efficiency": mid(lambda r: r["tokens_trained"] / max(r["tokens_computed"], 1)),
-        "kept_fraction": mid(lambda r: r["kept"]),
+        "kept_fraction": mid(lambda r: r["informative_groups"]),
         "reward": mid(lambda r: r["reward"]),
     }
 
@@ -121,19 +121,19 @@ def bench(cfg: RunConfig) -> dict[str, Any]:
 
 
 def against_generate(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
-    """Rollout tokens per second of ours and of transformers' generate, interleaved.
+    """Completion tokens per second of ours and of transformers' generate, interleaved.
 
     Same prompts, group, length limit, temperature and stop token; both write real answers.
     """
     policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
     policy.model.eval()
     rates: dict[str, list[float]] = {"ours": [], "generate": []}
-    with one_thread_each(policy, cfg.n_problems * cfg.n_answers) as writer:
+    with one_thread_each(policy, cfg.n_problems * cfg.group_size) as writer:
         for i in range(rounds + 1):  # the first round warms up
             problems = draw_problems(cfg, i)
             begun = time.perf_counter()
             groups = sample(writer, problems, cfg, i)
-            ours = sum(len(r.token_ids) for g in groups for r in g.rollouts)
+            ours = sum(len(r.token_ids) for g in groups for r in g.completions)
             middle = time.perf_counter()
             prompts = [list(g.prompt_ids) for g in groups]
             width = max(map(len, prompts))
@@ -141,7 +141,7 @@ def against_generate(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
             written = policy.model.generate(
                 input_ids=padded.to(policy.device),
                 attention_mask=(padded != policy.pad_id).long().to(policy.device),
-                num_return_sequences=cfg.n_answers,
+                num_return_sequences=cfg.group_size,
                 max_new_tokens=cfg.max_new_tokens,
                 do_sample=True,
                 temperature=cfg.temperature,

@@ -192,7 +192,7 @@ def bench_gpu(cfg: RunConfig, folder: Path = RECORDS) -> str:
                 print(f"{path} is there: delete it to measure again", flush=True)
                 continue
             print(f"{size}, {tuning}, {rollouts} ...", flush=True)
-            found = in_own_process(model, cfg.change(tuning=tuning, rollouts=rollouts))
+            found = in_own_process(model, cfg.change(tuning=tuning, sampler=rollouts))
             write_json(path, found)
             print(found.get("failed") or f"{found['figures']['step_s']:.2f} s a step", flush=True)
     return table(folder)

@@ -88,8 +88,8 @@ def timed_trl(
                 output_dir=folder,
                 max_steps=cfg.steps,
                 per_device_train_batch_size=rows,
-                gradient_accumulation_steps=cfg.n_problems * cfg.n_answers // rows,
-                num_generations=cfg.n_answers,
+                gradient_accumulation_steps=cfg.n_problems * cfg.group_size // rows,
+                num_generations=cfg.group_size,
                 max_completion_length=cfg.max_new_tokens,
                 temperature=cfg.temperature,
                 top_p=1.0,
@@ -144,7 +144,7 @@ def same_learning(cfg: RunConfig, rows: int, steps: int = 20) -> dict[str, Any]:
 def against_trl(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
     """Step seconds of ours, TRL tuned and TRL default, interleaved; medians over the rounds."""
     short = cfg.change(steps=3)
-    answers = cfg.n_problems * cfg.n_answers
+    answers = cfg.n_problems * cfg.group_size
     rows = [n for n in TRIED_ROWS if n <= answers]
     tried = {n: min(r["step_s"] for r in timed_trl(short, n)) for n in rows}
     best = min(tried, key=tried.get)

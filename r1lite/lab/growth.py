@@ -8,11 +8,11 @@ from typing import Any
 
 from .bench import bench_config, figures, timed_run
 
-START = {"n_answers": 8, "max_new_tokens": 128, "hidden_size": 128, "vocab_size": 600}
+START = {"group_size": 8, "max_new_tokens": 128, "hidden_size": 128, "vocab_size": 600}
 LARGE = 32768
 # what grows -> (its values, what differs from START)
 GROWTH: dict[str, tuple[tuple[int, ...], dict[str, int]]] = {
-    "n_answers": ((4, 8, 16, 32), {}),
+    "group_size": ((4, 8, 16, 32), {}),
     "max_new_tokens": ((64, 128, 256, 512), {}),
     "hidden_size": ((64, 128, 256, 512), {}),
     "vocab_size": ((600, 4096, 16384, LARGE), {}),
@@ -43,7 +43,7 @@ def measure_point(point: dict[str, int]) -> dict[str, float]:
             model=str(base),
             n_problems=8,
             steps=4,
-            n_answers=point["n_answers"],
+            group_size=point["group_size"],
             max_new_tokens=point["max_new_tokens"],
         )
         with without("drop_equal_groups"):

@@ -3,23 +3,23 @@
 from typing import Any
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
-    "deepseekmath": {"form": "deepseekmath"},
-    "r1-printed": {"form": "r1-printed"},
+    "deepseekmath": {"objective": "deepseekmath"},
+    "r1-printed": {"objective": "r1-printed"},
     # Dr. GRPO (arXiv 2503.20783): no spread, and one length for all, so that a long wrong answer
     # is not punished less per token than a short one
-    "dr-grpo": {"length_norm": "limit", "advantage_scale": "none"},
+    "dr-grpo": {"loss_aggregation": "max_length", "advantage_scale": "none"},
     # every token of the batch counts the same
-    "bnpo": {"length_norm": "mean"},
+    "bnpo": {"loss_aggregation": "token_mean"},
     # DAPO (arXiv 2503.14476): that, more room upwards, and only groups that teach something
     "dapo": {
-        "length_norm": "mean",
+        "loss_aggregation": "token_mean",
         "clip_epsilon": 0.2,
         "clip_epsilon_high": 0.28,
         "dynamic_sampling": True,
         "overlong_buffer": 64,
     },
     # GSPO (arXiv 2507.18071): the ratio of an answer is the geometric mean of its tokens'
-    "gspo": {"form": "gspo", "clip_epsilon": 3e-4, "clip_epsilon_high": 4e-4},
+    "gspo": {"objective": "gspo", "clip_epsilon": 3e-4, "clip_epsilon_high": 4e-4},
     # CISPO (arXiv 2506.13585): a cut ratio is a weight, and the token goes on being trained
-    "cispo": {"form": "cispo", "length_norm": "mean"},
+    "cispo": {"objective": "cispo", "loss_aggregation": "token_mean"},
 }

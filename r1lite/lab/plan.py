@@ -158,7 +158,7 @@ class Plan:
         )
 
 
-def in_slices(shape: Shape, cfg: RunConfig, gpus: int) -> dict[str, float]:
+def sharded_weights(shape: Shape, cfg: RunConfig, gpus: int) -> dict[str, float]:
     """What each of several GPUs holds of weights that are all trained: a slice of them, of their
     moments and of their gradients in float32; two layers, and what belongs to none, whole and in
     the type of computing; one layer's gradient on its way; the gradient of what belongs to none
@@ -170,7 +170,7 @@ def in_slices(shape: Shape, cfg: RunConfig, gpus: int) -> dict[str, float]:
         "optimizer": 8 * shape.n_weights / gpus,
         "put together": _width(cfg) * (2 * layer + 2 * outside) + 4 * (layer + outside),
     }
-    if cfg.rollouts == "own":
+    if cfg.sampler == "own":
         parts["copy for rollouts"] = _width(cfg) * shape.n_weights
     if cfg.beta:
         parts["reference"] = 4 * shape.n_weights / gpus
@@ -188,11 +188,11 @@ def _parts(
     if cfg.tuning != "full":
         stays["adapter"] = each * count
     elif gpus > 1:
-        stays, gradients = in_slices(shape, cfg, gpus), 4 * count / gpus
+        stays, gradients = sharded_weights(shape, cfg, gpus), 4 * count / gpus
     elif cfg.beta:
         stays["reference"] = weights(shape, cfg)
     problems = -(-cfg.n_problems // gpus)
-    rows = min(max(1, ROWS_AT_ONCE // cfg.n_answers), problems) * cfg.n_answers
+    rows = min(max(1, ROWS_AT_ONCE // cfg.group_size), problems) * cfg.group_size
     rollout = {
         "keys and values": keys_and_values(shape, wide, rows * length),
         "scores": (wide + 24) * shape.vocabulary * rows,  # float32 twice, float64 twice to choose
@@ -205,7 +205,7 @@ def _parts(
     }
     if "put together" in stays:  # only while it is at work
         train["put together"] = stays.pop("put together")
-    if cfg.rollouts == "vllm":
+    if cfg.sampler == "vllm":
         rollout, train["vLLM"] = {"vLLM": cfg.engine_memory * memory}, ASLEEP
     return stays | rollout, stays | train
 
@@ -215,13 +215,13 @@ def plan(cfg: RunConfig, memory_gib: float, prompt_tokens: int = 256, gpus: int 
 
     memory_gib     of one GPU
     prompt_tokens  of the longest prompt
-    gpus           how many there are: all weights are then trained in slices (FSDP2)
+    gpus           how many there are: all weights are then trained sharded (FSDP2)
     """
     shape, memory = shape_of(cfg.model), memory_gib * GIB
 
     def planned(**changes: int) -> Plan:
         now, wants = cfg.change(**changes), (0.0, 0.0)
-        if cfg.rollouts == "vllm":
+        if cfg.sampler == "vllm":
             answer = keys_and_values(shape, _width(cfg), prompt_tokens + now.max_new_tokens)
             needs = _width(cfg) * shape.n_weights + answer + ASLEEP
             wants = (needs, cfg.engine_memory * memory)
@@ -236,7 +236,7 @@ def plan(cfg: RunConfig, memory_gib: float, prompt_tokens: int = 256, gpus: int 
             lambda n: fits(max_new_tokens=n), min(shape.context - prompt_tokens, LONGEST)
         ),
         largest_group=_largest(
-            lambda n: n == 1 or fits(n_answers=n, n_minibatches=1, steps=1), 1024
+            lambda n: n == 1 or fits(group_size=n, n_minibatches=1, steps=1), 1024
         ),
     )
 
@@ -252,9 +252,9 @@ def least_seconds(
     """
     rate, speed = GPUS[gpu][0] * 1e12, GPUS[gpu][1] * 1e9
     shape, length = shape_of(cfg.model), cfg.max_new_tokens
-    rows = -(-cfg.n_problems // gpus) * cfg.n_answers
+    rows = -(-cfg.n_problems // gpus) * cfg.group_size
     passes, written = -(-rows // ROWS_AT_ONCE), weights(shape, cfg)
-    if cfg.rollouts == "vllm":
+    if cfg.sampler == "vllm":
         passes, written = 1, _width(cfg) * shape.n_weights
     multiplied = 2 * (shape.n_linear + shape.vocabulary * shape.hidden)  # a token, forward
     seen = prompt_tokens + length / 2  # tokens that a new one looks at, on average
@@ -273,7 +273,7 @@ def expected_seconds(
 ) -> tuple[float, float]:
     """A step of full-length answers, if it reaches the shares of REACHED: (fastest, slowest)."""
     write, learn = least_seconds(cfg, gpu, prompt_tokens, gpus)
-    (slow_write, fast_write), (slow, fast) = REACHED[cfg.rollouts], REACHED["train"]
+    (slow_write, fast_write), (slow, fast) = REACHED[cfg.sampler], REACHED["train"]
     return write / fast_write + learn / fast, write / slow_write + learn / slow
 
 

@@ -30,7 +30,7 @@ TITLES = {
     "accuracy": "right answers, strict",
     "format": "answers in the format",
     "length": "tokens per answer",
-    "kept": "groups that teach",
+    "informative_groups": "groups that teach",
     "truncated": "answers cut off",
     "entropy": "entropy per token (nats)",
     "grad_norm": "gradient norm",

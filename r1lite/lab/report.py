@@ -71,7 +71,7 @@ def run_miniature(run_dir: Path, steps: int = 25) -> None:
     cfg = preset("tiny", steps=steps, run_dir=str(run_dir), checkpoint_every=5)
     print(
         f"R1-Zero in miniature: {steps} steps of {cfg.n_problems} countdown problems x "
-        f"{cfg.n_answers} answers,\nrewarded by rule alone. Ctrl-C keeps what was learned; "
+        f"{cfg.group_size} answers,\nrewarded by rule alone. Ctrl-C keeps what was learned; "
         "the same command goes on.\n",
         flush=True,
     )
@@ -181,7 +181,7 @@ def redraw_bench() -> None:
     first = next(iter(found.values()))
     cfg = first["config"]
     caption = (
-        f"{cfg['n_problems']} problems x {cfg['n_answers']} answers of at most "
+        f"{cfg['n_problems']} problems x {cfg['group_size']} answers of at most "
         f"{cfg['max_new_tokens']} tokens on the shipped base; {first['hardware']}, torch "
         f"{first['versions']['torch']}; medians, interleaved (`python -m r1lite bench`)."
     )

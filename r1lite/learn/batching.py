@@ -53,9 +53,9 @@ class Row:
 def to_rows(groups: Sequence[Group], advantages: torch.Tensor) -> list[Row]:
     """Flatten P groups of G answers, with advantages (P, G), into B rows."""
     return [
-        Row(group.prompt_ids, rollout.token_ids, rollout.logps, float(a))
+        Row(group.prompt_ids, completion.token_ids, completion.logps, float(a))
         for group, row in zip(groups, advantages, strict=True)
-        for rollout, a in zip(group.rollouts, row, strict=True)
+        for completion, a in zip(group.completions, row, strict=True)
     ]
 
 

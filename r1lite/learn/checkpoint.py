@@ -19,11 +19,11 @@ from ..policy.load import Policy, save_policy
 from ..policy.shard import is_sharded
 from ..records import UserError
 from ..runlog import atomic_path, read_json, write_json
-from .slices import cut_whole, load_slices, save_slices
+from .shards import load_full_state, load_shards, save_shards
 
 KEEP = 2
 BLOCK = 2**24  # bytes of a file read at once: those of large models are larger than the main memory
-SLICES = "slices"  # the folder of a checkpoint with weights cut over processes
+SHARDS = "shards"  # the folder of a checkpoint with weights cut over processes
 
 
 def _digest(path: Path) -> str:
@@ -51,25 +51,25 @@ def save_checkpoint(
 ) -> Path:
     """Write run_dir/checkpoint-<step>, complete or not at all; keeps the newest two.
 
-    Of many processes, each writes its slices, or one writes all.
+    Of many processes, each writes its shards, or one writes all.
     """
     folder = Path(run_dir) / f"checkpoint-{step:06d}"
     with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(atomic_path(folder)) if dist.leads() else None
-        temporary = dist.led(temporary)
+        temporary = stack.enter_context(atomic_path(folder)) if dist.is_main_process() else None
+        temporary = dist.broadcast(temporary)
         if is_sharded(policy.model):
-            save_slices(temporary / SLICES, policy.model, optimizer, reference)
-        elif dist.leads():
+            save_shards(temporary / SHARDS, policy.model, optimizer, reference)
+        elif dist.is_main_process():
             save_policy(policy, temporary)
             torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
             if reference is not None:
                 torch.save(reference.state_dict(), temporary / "reference.pt")
-        dist.wait()
-        if dist.leads():
+        dist.barrier()
+        if dist.is_main_process():
             every = [p.relative_to(temporary).as_posix() for p in sorted(temporary.rglob("*"))]
             state = {"config": cfg.as_dict(), "files": _digests(temporary, every)}
             write_json(temporary / "state.json", {"step": step} | state)
-    if dist.leads():
+    if dist.is_main_process():
         for old in sorted(Path(run_dir).glob("checkpoint-*"))[:-KEEP]:
             shutil.rmtree(old)
     return folder
@@ -97,13 +97,15 @@ def find_checkpoint(run_dir: Path | str) -> tuple[Path | None, list[str]]:
     Raises UserError if there are checkpoints and none of them is whole.
     """
     newest, warnings = None, []
-    for folder in sorted(Path(run_dir).glob("checkpoint-*"), reverse=True) if dist.leads() else ():
+    for folder in (
+        sorted(Path(run_dir).glob("checkpoint-*"), reverse=True) if dist.is_main_process() else ()
+    ):
         fault = damage(folder)
         if not fault:
             newest = folder
             break
         warnings.append(f"{folder} is skipped: {fault}; an older checkpoint is used.")
-    newest, warnings = dist.led((newest, warnings))
+    newest, warnings = dist.broadcast((newest, warnings))
     if warnings and newest is None:
         raise UserError(
             f"no checkpoint in {run_dir} is whole ({'; '.join(warnings)}): a checkpoint needs all "
@@ -127,21 +129,21 @@ def check_same_run(folder: Path, cfg: RunConfig) -> int:
     return state["step"]
 
 
-def in_slices(folder: Path) -> bool:
+def is_sharded_checkpoint(folder: Path) -> bool:
     """Whether a checkpoint was written with weights cut over processes."""
-    return (folder / SLICES).exists()
+    return (folder / SHARDS).exists()
 
 
 def load_checkpoint(
     folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, reference: Reference | None
 ) -> None:
-    """Put optimizer and reference back, and weights from slices, into any number of processes.
+    """Put optimizer and reference back, and weights from shards, into any number of processes.
 
     Other weights are loaded from the folder like any model, an adapter beside the model that it
     belongs to.
     """
-    if in_slices(folder):
-        load_slices(folder / SLICES, policy.model, optimizer, reference)
+    if is_sharded_checkpoint(folder):
+        load_shards(folder / SHARDS, policy.model, optimizer, reference)
         return
     # wherever they were saved from; what is about to be cut need not fit one GPU
     where = "cpu" if is_sharded(policy.model) else policy.device
@@ -149,7 +151,7 @@ def load_checkpoint(
     state = torch.load(folder / "optimizer.pt", **how)
     kept = None if reference is None else torch.load(folder / "reference.pt", **how)
     if is_sharded(policy.model):
-        cut_whole(policy.model, optimizer, state, reference, kept)
+        load_full_state(policy.model, optimizer, state, reference, kept)
         return
     optimizer.load_state_dict(state)
     if reference is not None:

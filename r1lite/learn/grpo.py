@@ -31,20 +31,24 @@ from ..world import read_problems
 from .checkpoint import (
     check_same_run,
     find_checkpoint,
-    in_slices,
+    is_sharded_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
 from .clock import Clock
 from .health import Health
-from .interrupt import PoliteInterrupt
-from .rollout import gather, part_figures, rollout_figures, shown
+from .interrupt import GracefulInterrupt
+from .rollout import collect_groups, reward_metrics, rollout_metrics, sample_row
 from .update import make_optimizer, minibatches, update
 
 LOADED = (
     "device", "dtype", "tuning", "lora_rank", "lora_alpha", "seed", "gradient_checkpointing",
 )  # fmt: skip
-ASIDE = ("tokens_trained", "tokens_computed", "mean_gap")  # of metrics.jsonl, not of a StepLog
+ASIDE = (
+    "tokens_trained",
+    "tokens_computed",
+    "sampler_gap_mean",
+)  # of metrics.jsonl, not of a StepLog
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def train(
     Ctrl-C ends the run after the rollout under way and saves; a second one ends it at once.
     Raises UserError where a setting, a file or a checkpoint is wrong, RunStopped on a NaN.
     """
-    with dist.many(cfg.device):
+    with dist.process_group(cfg.device):
         return _train(cfg, rewards, progress, on_step)
 
 
@@ -86,7 +90,7 @@ def _train(
 ) -> Result:
     from tqdm import tqdm
 
-    run_dir, leads = Path(cfg.run_dir), dist.leads()
+    run_dir, leads = Path(cfg.run_dir), dist.is_main_process()
     run_dir.mkdir(parents=True, exist_ok=True)
     pool = read_problems(cfg.problems) if cfg.problems else ()
     folder, warnings = find_checkpoint(run_dir)
@@ -106,7 +110,7 @@ def _train(
             truncate_jsonl(run_dir / name, start)
         write_json(run_dir / "run.json", describe_run(stage="zero", config=cfg.as_dict()))
         sinks = open_sinks(cfg.log_to, run_dir)
-    dist.wait()
+    dist.barrier()
     if folder and (run_dir / "metrics.jsonl").exists():
         health.replay(read_jsonl(run_dir / "metrics.jsonl"))
     per_rollout = cfg.updates_per_rollout
@@ -116,15 +120,15 @@ def _train(
         bar.write(f"warning: {warning}")
 
     step, saved, clock, stop = start, start, Clock(), False
-    n_rows = cfg.n_problems * cfg.n_answers
-    with bar, PoliteInterrupt() as interrupt, one_thread_each(policy, n_rows) as writer:
+    n_rows = cfg.n_problems * cfg.group_size
+    with bar, GracefulInterrupt() as interrupt, one_thread_each(policy, n_rows) as writer:
         while step < cfg.steps and not stop:
             now = cfg.at(step + 1)
             if policy.engine is not None:
                 policy.engine.update(policy.model)
                 clock.lap("sync")
-            groups, every = gather(writer, now, step + 1, pool, rewards, clock)
-            figures, parts = rollout_figures(every), part_figures(every)
+            groups, every = collect_groups(writer, now, step + 1, pool, rewards, clock)
+            figures, parts = rollout_metrics(every), reward_metrics(every)
             gaps = None
             for rows in minibatches(groups, now, step + 1, policy, reference):
                 step += 1
@@ -132,12 +136,12 @@ def _train(
                 done = update(policy, rows, optimizer, now, step, reference)
                 clock.lap("train")
                 aside = {k: done.pop(k) for k in ASIDE}
-                gaps = gaps or (done["sampler_gap"], aside["mean_gap"])
-                done["sampler_gap"], aside["mean_gap"] = gaps
+                gaps = gaps or (done["sampler_gap"], aside["sampler_gap_mean"])
+                done["sampler_gap"], aside["sampler_gap_mean"] = gaps
                 log = StepLog(step=step, **figures, **done)
                 if reference is not None and step % cfg.reference_every == 0:
-                    reference.become(policy.model)
-                complaints = health.observe(log, aside["mean_gap"])
+                    reference.update_from(policy.model)
+                complaints = health.observe(log, aside["sampler_gap_mean"])
                 clock.lap("other")
                 row = asdict(log) | parts | aside | {"seconds": clock.read()}
                 logs.append(log)
@@ -160,9 +164,9 @@ def _train(
                     on_step(log)
             if leads and step // cfg.samples_every > (step - per_rollout) // cfg.samples_every:
                 for group in groups[:4]:
-                    row = {"step": step, "reward": group.rewards[0]} | shown(group)
+                    row = {"step": step, "reward": group.rewards[0]} | sample_row(group)
                     append_jsonl(run_dir / "rollouts.jsonl", row)
-            stop = dist.any_of(interrupt.asked)
+            stop = dist.any_process(interrupt.asked)
             if step - saved >= cfg.checkpoint_every or step == cfg.steps or stop:
                 save_checkpoint(run_dir, step, policy, optimizer, reference, cfg)
                 saved = step
@@ -174,8 +178,8 @@ def _train(
     if step >= cfg.steps and leads:
         with atomic_path(run_dir / "final") as temporary:
             save_policy(replace(policy, model=merged(policy.model)), temporary)
-    dist.wait()
-    if engine is not None and dist.started():  # it uses the processes' ways to talk
+    dist.barrier()
+    if engine is not None and dist.is_distributed():  # it uses the processes' ways to talk
         engine.close()
         policy = replace(policy, engine=None)
     elif engine is not None:
@@ -186,11 +190,11 @@ def _train(
 def load_for(cfg: RunConfig, folder: Path | None = None) -> Policy:
     """The policy of a run at its start, or as a checkpoint of it has kept it.
 
-    Under torchrun all weights are trained in slices, and an adapter is whole in every process.
+    Under torchrun all weights are trained sharded, and an adapter is whole in every process.
     Its answers are written by vLLM if the settings say so.
     """
     policy = _load_weights(cfg, folder)
-    if cfg.rollouts == "own":
+    if cfg.sampler == "own":
         if not is_sharded(policy.model):
             return policy
         return replace(policy, engine=FullCopy(policy, getattr(torch, cfg.dtype)))
@@ -203,8 +207,8 @@ def _load_weights(cfg: RunConfig, folder: Path | None = None) -> Policy:
     how = {name: getattr(cfg, name) for name in LOADED}
     if cfg.tuning != "full":
         return load_policy(cfg.model, adapter=folder, **how)
-    there = cfg.model if folder is None or in_slices(folder) else str(folder)
-    if not dist.started():
+    there = cfg.model if folder is None or is_sharded_checkpoint(folder) else str(folder)
+    if not dist.is_distributed():
         if cfg.dtype == "bfloat16":
             raise UserError(
                 'dtype="bfloat16" with tuning="full" in a process alone: weights of that format do '

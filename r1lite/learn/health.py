@@ -35,12 +35,12 @@ class Health:
         """Take up the streaks of a run that is resumed, from its rows of metrics.jsonl."""
         for row in rows:
             known = {f.name: row[f.name] for f in fields(StepLog) if f.name in row}
-            self.observe(StepLog(**known), row.get("mean_gap", 0.0))
+            self.observe(StepLog(**known), row.get("sampler_gap_mean", 0.0))
 
-    def observe(self, log: StepLog, mean_gap: float = 0.0) -> list[str]:
+    def observe(self, log: StepLog, sampler_gap_mean: float = 0.0) -> list[str]:
         """New complaints about this step; raises RunStopped where going on would be a waste.
 
-        mean_gap  nats by which sampler and trainer differ on a token, on average
+        sampler_gap_mean  nats by which sampler and trainer differ on a token, on average
         """
         skipped = self._dtype == "float16" and not math.isfinite(log.grad_norm)
         may_skip = 0 < self._streak("skipped", skipped) < PATIENCE
@@ -52,7 +52,9 @@ class Health:
                 "max_grad_norm too large. The last checkpoint is whole: lower learning_rate= and "
                 "start in a new run_dir."
             )
-        gap, limit = (log.sampler_gap, 0.01) if self._dtype == "float32" else (mean_gap, 0.05)
+        gap, limit = (
+            (log.sampler_gap, 0.01) if self._dtype == "float32" else (sampler_gap_mean, 0.05)
+        )
         symptoms = {
             "cut off": (
                 log.truncated == 1.0,
@@ -60,7 +62,7 @@ class Health:
                 "Raise max_new_tokens, or start from a base that knows when to stop.",
             ),
             "equal": (
-                log.kept == 0.0 and log.truncated < 1.0,
+                log.informative_groups == 0.0 and log.truncated < 1.0,
                 f"in every group all answers had the same reward (mean {log.reward:.2f}), so all "
                 "advantages are 0 and nothing is learned. "
                 + (

@@ -12,7 +12,7 @@ from .. import dist
 ONE_PRESS = 1.0  # seconds: torchrun passes on a Ctrl-C that the terminal has sent already
 
 
-class PoliteInterrupt:
+class GracefulInterrupt:
     """While active, the first SIGINT sets `asked`; one a second or more later raises
     KeyboardInterrupt.
 
@@ -24,7 +24,7 @@ class PoliteInterrupt:
         self._before = None
         self._first = 0.0
 
-    def __enter__(self) -> PoliteInterrupt:
+    def __enter__(self) -> GracefulInterrupt:
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._on_signal)
         return self
@@ -35,7 +35,7 @@ class PoliteInterrupt:
         if self.asked:
             return
         self.asked, self._first = True, time.monotonic()
-        if dist.leads():
+        if dist.is_main_process():
             said = "\nfinishing this step, then saving; press Ctrl-C again to stop at once"
             print(said, file=sys.stderr)
 

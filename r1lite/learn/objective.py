@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-FORMS = ("deepseekmath", "r1-printed", "gspo", "cispo")
+OBJECTIVES = ("deepseekmath", "r1-printed", "gspo", "cispo")
 ESTIMATORS = ("k1", "k2", "k3")
 
 
@@ -90,11 +90,11 @@ def grpo_terms(
     beta: float = 0.0,
     logp_ref: torch.Tensor | None = None,
     estimator: str = "k3",
-    weigh_kl: bool = False,
-    form: str = "deepseekmath",
+    kl_importance_weighted: bool = False,
+    objective: str = "deepseekmath",
     divide_by: float | None = None,
 ) -> Terms:
-    """The clipped gain with its sign turned, plus the leash to the reference, per answer.
+    """The clipped gain with its sign turned, plus beta times the KL estimate, per answer.
 
     logp_*         (B, L-1) log-probabilities (nats); new has the gradient, old is the policy's
                    that wrote the answer
@@ -107,31 +107,31 @@ def grpo_terms(
     logp_sampler   (B, L-1) what the engine that wrote the answer made of that policy, if it rounds
                    otherwise than the trainer: the gain is then multiplied by old / sampler, but
                    at most by importance_cap (truncated importance sampling, Yao et al. 2025)
-    estimator      of the KL: k1, k2 or k3; weigh_kl multiplies it by the ratio, which makes the
-                   gradient of k1 and k3 the KL's own
-    form           the ratio is that of a token ("deepseekmath", "cispo"), of the whole output
+    estimator      of the KL: k1, k2 or k3; kl_importance_weighted multiplies it by the ratio,
+                   which makes the gradient of k1 and k3 the KL's own
+    objective      the ratio is that of a token ("deepseekmath", "cispo"), of the whole output
                    ("r1-printed") or the geometric mean over its tokens ("gspo")
     divide_by      tokens by which the sum over an answer's tokens is divided: its own number if
                    None; the same for all in Dr. GRPO (the limit) and DAPO (the batch's mean)
     When the ratios are 1 and beta is 0, the values of a group add up to 0 and the gradient does
     not: the gradient of a ratio at 1 is that of the log-probability.
     """
-    if form not in FORMS:
-        raise ValueError(f"form={form!r} must be one of {', '.join(FORMS)}")
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective={objective!r} must be one of {', '.join(OBJECTIVES)}")
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator={estimator!r} must be one of {', '.join(ESTIMATORS)}")
     if beta and logp_ref is None:
-        raise ValueError(f"beta={beta} needs logp_ref: the leash has to be tied to something")
+        raise ValueError(f"beta={beta} needs logp_ref: the KL penalty compares with the reference")
     mask = response_mask.to(logp_new.dtype)
     n_tokens = mask.sum(-1, keepdim=True).clamp(min=1)
     log_ratio = (logp_new - logp_old.to(logp_new.dtype)) * mask
-    if form in ("r1-printed", "gspo"):  # one ratio an answer, (B, 1); else (B, L-1)
+    if objective in ("r1-printed", "gspo"):  # one ratio an answer, (B, 1); else (B, L-1)
         log_ratio = log_ratio.sum(-1, keepdim=True)
-    if form == "gspo":
+    if objective == "gspo":
         log_ratio = log_ratio / n_tokens
     ratio, advantage = log_ratio.exp(), advantages.to(logp_new.dtype)[:, None]
     high = 1 + (clip_epsilon if clip_epsilon_high is None else clip_epsilon_high)
-    if form == "cispo":
+    if objective == "cispo":
         was_clipped = ratio > high
         gain = ratio.clamp(max=high).detach() * advantage * logp_new
     else:
@@ -142,14 +142,14 @@ def grpo_terms(
     if logp_sampler is not None:
         off = (logp_old - logp_sampler).to(logp_new.dtype) * mask
         if log_ratio.shape[-1] == 1:  # the weight is that of what the ratio is of
-            off = off.sum(-1, keepdim=True) / (n_tokens if form == "gspo" else 1)
+            off = off.sum(-1, keepdim=True) / (n_tokens if objective == "gspo" else 1)
         gain = gain * off.exp().clamp(max=importance_cap)
     kl = torch.zeros_like(gain)
     if beta:
         new, ref = logp_new * mask, logp_ref * mask
-        if form == "r1-printed":
+        if objective == "r1-printed":
             new, ref = (x.sum(-1, keepdim=True) for x in (new, ref))
-        kl = kl_estimate(new, ref, estimator) * (ratio if weigh_kl else 1)
+        kl = kl_estimate(new, ref, estimator) * (ratio if kl_importance_weighted else 1)
 
     def per_answer(x: torch.Tensor, divisor: torch.Tensor) -> torch.Tensor:
         x = x.expand(mask.shape).masked_fill(~response_mask, 0.0)

@@ -40,7 +40,7 @@ def sample(policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: in
 def _written(policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int):
     length, key = cfg.max_new_tokens, (cfg.seed, step)
     return sample_parts(
-        policy, problems, cfg.n_answers, length, cfg.temperature, 1.0, cfg.template, key
+        policy, problems, cfg.group_size, length, cfg.temperature, 1.0, cfg.template, key
     )
 
 
@@ -61,10 +61,10 @@ def rollout(
     clock = clock or Clock()
     beside = ThreadPoolExecutor(1)
     try:
-        written = _written(policy, dist.share(problems), cfg, step)
+        written = _written(policy, dist.shard(problems), cfg, step)
         parts = [beside.submit(reward, part, cfg, rewards) for part in written]
         clock.lap("rollout")
-        groups = dist.gathered(group for part in parts for group in part.result())
+        groups = dist.all_gather(group for part in parts for group in part.result())
         clock.lap("reward")
     finally:
         beside.shutdown(wait=False, cancel_futures=True)  # an error waits for no reward
@@ -84,7 +84,7 @@ def reward(
     return score(groups, cfg.reward_weights, {**(rewards or {}), **punished})
 
 
-def gather(
+def collect_groups(
     policy: Policy,
     cfg: RunConfig,
     step: int,
@@ -111,9 +111,9 @@ def gather(
     return (teaching + rest)[: cfg.n_problems], every
 
 
-def rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Means over a rollout: its part of the StepLog."""
-    answers = [rollout for group in groups for rollout in group.rollouts]
+    answers = [completion for group in groups for completion in group.completions]
 
     def mean(values: list[float]) -> float:
         return sum(values) / max(len(values), 1)
@@ -128,21 +128,21 @@ def rollout_figures(groups: Sequence[Group]) -> dict[str, float]:
         "length": mean([len(a.token_ids) for a in answers]),
         "truncated": mean([a.truncated for a in answers]),
         "unchecked": mean([None in values for g in groups for values in zip(*g.parts.values())]),
-        "kept": mean([len(set(g.rewards)) > 1 for g in groups]),
+        "informative_groups": mean([len(set(g.rewards)) > 1 for g in groups]),
         "entropy": -sum(sum(a.logps) for a in answers) / sum(len(a.token_ids) for a in answers),
     }
 
 
-def part_figures(groups: Sequence[Group]) -> dict[str, float]:
+def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Means of the rewards that StepLog has no field for, as "reward/name"."""
     names = [name for name in groups[0].parts if name not in ("accuracy", "format")]
     told = {n: [v for g in groups for v in g.parts[n] if v is not None] for n in names}
     return {f"reward/{name}": sum(v) / len(v) for name, v in told.items() if v}
 
 
-def shown(group: Group) -> dict[str, Any]:
+def sample_row(group: Group) -> dict[str, Any]:
     """The first answer to a problem, as a row of rollouts.jsonl and samples.jsonl."""
-    first, problem = group.rollouts[0], group.problem
+    first, problem = group.completions[0], group.problem
     return {
         "problem_id": problem.problem_id,
         "question": problem.question,

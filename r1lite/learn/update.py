@@ -32,7 +32,7 @@ def make_optimizer(policy: Policy, cfg: RunConfig) -> torch.optim.Optimizer:
     weights = list(trainable(policy.model).values())
     if cfg.optimizer != "adamw" and is_sharded(policy.model):
         raise UserError(
-            f"optimizer={cfg.optimizer!r} cannot keep its moments in slices, as torchrun trains "
+            f"optimizer={cfg.optimizer!r} cannot keep its moments sharded, as torchrun trains "
             'all weights. Set optimizer="adamw", or train an adapter: tuning="lora".'
         )
     if cfg.optimizer == "adamw":
@@ -54,16 +54,16 @@ def minibatches(
 
     Advantages come before the shuffle, which scatters the groups, and before answers that were
     cut off are left out: what they were worth still counts for the others of their group.
-    policy, reference  needed where the leash is part of the reward, the first also where sampler
-                       and trainer are compared over several updates
+    policy, reference  needed where the KL penalty is part of the reward, the first also where
+                       sampler and trainer are compared over several updates
     """
     rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)  # (P, G)
-    if cfg.beta and cfg.kl_in == "reward":
+    if cfg.beta and cfg.kl_placement == "reward":
         rewards = rewards - cfg.beta * reference_kl(groups, cfg, policy, reference)
     advantages = group_advantages(rewards, scale=cfg.advantage_scale, sample_std=cfg.sample_std)
     rows = to_rows(groups, advantages)
     if cfg.mask_truncated:
-        cut = [rollout.truncated for group in groups for rollout in group.rollouts]
+        cut = [completion.truncated for group in groups for completion in group.completions]
         rows = [row for row, was_cut in zip(rows, cut, strict=True) if not was_cut]
     if cfg.importance_cap and cfg.updates_per_rollout > 1:  # one update sees the trainer's anyway
         trainer = logps_of(policy, policy.model, rows, cfg)
@@ -77,8 +77,8 @@ def minibatches(
 
 
 def in_loss(cfg: RunConfig) -> bool:
-    """Whether the leash is a term of the loss."""
-    return cfg.beta > 0 and cfg.kl_in == "loss"
+    """Whether the KL penalty is a term of the loss."""
+    return cfg.beta > 0 and cfg.kl_placement == "loss"
 
 
 @torch.no_grad()
@@ -87,8 +87,8 @@ def reference_kl(
 ) -> torch.Tensor:
     """KL estimate of each answer between the policy that wrote it and the reference: (P, G) nats,
     summed over its tokens, as PPO for language models subtracts it from the reward."""
-    rows = to_rows(groups, torch.zeros(len(groups), len(groups[0].rollouts)))
-    with reference.speaking() as model:
+    rows = to_rows(groups, torch.zeros(len(groups), len(groups[0].completions)))
+    with reference.as_model() as model:
         found = logps_of(policy, model, rows, cfg)
     sums = [
         kl_estimate(torch.tensor(row.logps), torch.tensor(logps), cfg.kl_estimator).sum()
@@ -107,7 +107,7 @@ def logps_of(policy: Policy, model: Any, rows: Sequence[Row], cfg: RunConfig) ->
         batch = to_batch(part, policy.pad_id).to(policy.device)
         for i, logps, mask in zip(chunk, answers.of(part, batch), batch.response_mask):
             mine[i] = logps[mask].float().tolist()
-    found = dist.merged(mine)
+    found = dist.all_gather_dict(mine)
     return [found[i] for i in range(len(rows))]
 
 
@@ -162,17 +162,17 @@ def micro_batches(
 ) -> tuple[AnswerLogps, list[tuple[list[int], float]]]:
     """This process's share of rows, prepared, and cut into (row indices, 1.0).
 
-    Where weights are in slices, all processes must call the model equally often: one that has fewer
+    Where weights are sharded, all processes must call the model equally often: one that has fewer
     micro-batches repeats a row, with 0.0 in place of 1.0.
     """
     lengths = [len(row) for row in rows]
-    mine = sorted(balanced_shares(lengths, dist.size())[dist.rank()])
+    mine = sorted(balanced_shares(lengths, dist.world_size())[dist.rank()])
     chunks = token_budget_chunks([lengths[i] for i in mine], cfg.micro_batch_tokens)
     # answers that begin alike stand one below the other: what they have in common is read once
     words = [(*row.prompt_ids, *row.answer_ids) for row in rows]
     parts = [(sorted((mine[i] for i in chunk), key=words.__getitem__), 1.0) for chunk in chunks]
     if is_sharded(policy.model):
-        parts += [([0], 0.0)] * int(dist.highest(len(parts)) - len(parts))
+        parts += [([0], 0.0)] * int(dist.all_reduce_max(len(parts)) - len(parts))
     answers = AnswerLogps(model, [rows[i] for i in mine], policy.pad_id, cfg.temperature)
     return answers, parts
 
@@ -199,13 +199,17 @@ def _backward(
     """
     n_rows = max(len(rows), 1)
     mean_length = max(sum(len(row.answer_ids) for row in rows) / n_rows, 1.0)
-    divide_by = {"own": None, "mean": mean_length, "limit": float(cfg.max_new_tokens)}
+    divide_by = {
+        "sequence_mean": None,
+        "token_mean": mean_length,
+        "max_length": float(cfg.max_new_tokens),
+    }
     answers, parts = micro_batches(policy, policy.model, taught, cfg)
     if reference is not None:
-        with torch.no_grad(), reference.speaking() as model:
+        with torch.no_grad(), reference.as_model() as model:
             reference_answers, _ = micro_batches(policy, model, taught, cfg)
-    # slices of gradients are averaged over the processes, and the loss is a sum over them
-    scale = dist.size() if is_sharded(policy.model) else enlarged(cfg, n_rows * mean_length)
+    # shards of gradients are averaged over the processes, and the loss is a sum over them
+    scale = dist.world_size() if is_sharded(policy.model) else enlarged(cfg, n_rows * mean_length)
     totals, gap = {"loss": 0.0, "kl": 0.0, "n_clipped": 0.0, "off": 0.0}, 0.0
     for chunk, counts in parts:
         part = [taught[i] for i in chunk]
@@ -213,7 +217,7 @@ def _backward(
         logp_new = answers.of(part, batch)
         logp_ref = None
         if reference is not None:
-            with torch.no_grad(), reference.speaking():
+            with torch.no_grad(), reference.as_model():
                 logp_ref = reference_answers.of(part, batch)
         logp_old, logp_sampler = batch.logp_old, None
         if cfg.importance_cap:
@@ -232,9 +236,9 @@ def _backward(
             beta=cfg.beta if in_loss(cfg) else 0.0,
             logp_ref=logp_ref,
             estimator=cfg.kl_estimator,
-            weigh_kl=cfg.weigh_kl,
-            form=cfg.form,
-            divide_by=divide_by[cfg.length_norm],
+            kl_importance_weighted=cfg.kl_importance_weighted,
+            objective=cfg.objective,
+            divide_by=divide_by[cfg.loss_aggregation],
         )
         loss = counts * terms.per_answer.sum() / n_rows
         (loss * scale).backward()
@@ -249,7 +253,7 @@ def _backward(
         if weight.grad is not None:
             weight.grad /= scale
     tokens = {"tokens_trained": answers.n_real, "tokens_computed": answers.n_computed}
-    return dist.added(totals | tokens) | {"sampler_gap": dist.highest(gap)}
+    return dist.all_reduce_sum(totals | tokens) | {"sampler_gap": dist.all_reduce_max(gap)}
 
 
 def update(
@@ -264,10 +268,10 @@ def update(
 
     Returns its part of the StepLog; tokens_trained, those that were read; tokens_computed, what
     went through its forward passes for that: more by padding, fewer by beginnings that answers
-    share; mean_gap: what sampler_gap is the largest of (nats per answer token that has an
+    share; sampler_gap_mean: what sampler_gap is the largest of (nats per answer token that has an
     advantage), on average.
 
-    Answers without an advantage are dropped where no leash is in the loss: their gradient is 0.
+    Answers without an advantage are dropped where the loss has no KL penalty: their gradient is 0.
     Where the gradient is not finite no step is made; its norm in the log says so.
     """
     if not in_loss(cfg):
@@ -279,7 +283,7 @@ def update(
     grad_norm = 0.0
     if taught:  # else Adam's momentum would move the weights for no reason
         if not is_sharded(policy.model):
-            dist.add_gradients(parameters)
+            dist.all_reduce_gradients(parameters)
         grad_norm = whole(torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)).item()
         if math.isfinite(grad_norm):  # else the weights, and Adam's moments, would never recover
             for group in optimizer.param_groups:
@@ -288,5 +292,5 @@ def update(
     optimizer.zero_grad(set_to_none=True)
     n_tokens, n_taught = (max(sum(len(r.answer_ids) for r in part), 1) for part in (rows, taught))
     totals["clip_fraction"] = totals.pop("n_clipped") / n_tokens
-    totals["mean_gap"] = totals.pop("off") / n_taught
+    totals["sampler_gap_mean"] = totals.pop("off") / n_taught
     return totals | {"grad_norm": grad_norm}

@@ -2,7 +2,7 @@
 
 A matrix W becomes W + (alpha / r) B A with A (r, in) and B (out, r), B = 0 at the start (Hu et al.,
 arXiv 2106.09685). Switched off, the adapter leaves exactly the base: no second model is needed for
-the KL leash. QLoRA (arXiv 2305.14314) keeps W in 4 bits; the adapter is trained in float32.
+the KL penalty. QLoRA (arXiv 2305.14314) keeps W in 4 bits; the adapter is trained in float32.
 """
 
 import contextlib
@@ -139,7 +139,7 @@ class Reference:
 
     At the start an adapter's reference is the base, with the adapter off.
     model   the policy's
-    second  the same model loaded once more, where the first cannot be copied: it is in slices
+    second  the same model loaded once more, where the first cannot be copied: it is sharded
     """
 
     def __init__(self, model: Any, second: Any = None):
@@ -150,7 +150,7 @@ class Reference:
         self._model = model
         self._then: dict[str, torch.Tensor] | None = None
 
-    def become(self, model: Any) -> None:
+    def update_from(self, model: Any) -> None:
         """From here on it is the policy of now (the paper: every 400 updates)."""
         if self.copy is not None:
             self.copy.load_state_dict(model.state_dict())
@@ -158,7 +158,7 @@ class Reference:
             self._then = {name: p.detach().clone() for name, p in trainable(model).items()}
 
     @contextlib.contextmanager
-    def speaking(self) -> Iterator[Any]:
+    def as_model(self) -> Iterator[Any]:
         """A model that is the reference, inside the `with` block."""
         if self.copy is not None:
             yield self.copy

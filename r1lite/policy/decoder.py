@@ -17,21 +17,21 @@ from .written import fits, in_pairs, joined, normed, pairs_of, turns_at, turns_o
 
 
 def start_decoding(
-    model: Any, prompts: Sequence[Sequence[int]], n_answers: int, pad_id: int
+    model: Any, prompts: Sequence[Sequence[int]], group_size: int, pad_id: int
 ) -> tuple[torch.Tensor, Through | WrittenOut]:
     """Read the prompts. Returns the logits of the first answer tokens and a decoder.
 
     It has a row for every prompt where rows are cheap to copy, as answers that begin alike need but
-    one; else one for every answer, ordered by prompt: n_answers of the first, then of the second.
+    one; else one for every answer, ordered by prompt: group_size of the first, then of the second.
     """
     cache, once = DynamicCache(config=model.config), saves("prompt_once_in_rollout")
-    written_out, n_rows = saves("written_out") and fits(model), len(prompts) * n_answers
+    written_out, n_rows = saves("written_out") and fits(model), len(prompts) * group_size
     if not once:
-        prompts = [prompt for prompt in prompts for _ in range(n_answers)]
+        prompts = [prompt for prompt in prompts for _ in range(group_size)]
     logits, seen = read_prompts(model, prompts, pad_id, cache)
     if once and not (written_out and saves("alike_once")):
-        cache.batch_repeat_interleave(n_answers)
-        logits, seen = (x.repeat_interleave(n_answers, 0) for x in (logits, seen))
+        cache.batch_repeat_interleave(group_size)
+        logits, seen = (x.repeat_interleave(group_size, 0) for x in (logits, seen))
     if not written_out:
         return logits, Through(model, cache, seen)
     return logits, WrittenOut(model, cache, seen, n_rows)

@@ -24,7 +24,7 @@ TINY_BASE = "data/tiny-base"
 class Policy:
     """A model with its tokenizer; `max_length` is the context in tokens.
 
-    engine  what writes the answers, if not the model itself: a whole copy of weights in slices,
+    engine  what writes the answers, if not the model itself: a whole copy of weights sharded,
             vLLM, or a process a core (writers.py). It has write(...) and, but for the last, which
             is sent the weights with its work, update(model), which makes it the model of now.
     """

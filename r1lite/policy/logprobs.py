@@ -46,7 +46,7 @@ def forward_logps(
 
     mask  (B, N) compute the scores of words only where True; the rest is 0
     """
-    # a model in slices has its own, which puts it together
+    # a model sharded has its own, which puts it together
     compute = getattr(model, "compute_logps", partial(compute_logps, model))
     return compute(targets, mask, temperature, **inputs)
 

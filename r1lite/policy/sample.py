@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..prompt import render
-from ..records import Group, Problem, Rollout, UserError
+from ..records import Completion, Group, Problem, UserError
 from .decoder import start_decoding
 from .load import Policy
 from .savings import saves
@@ -26,7 +26,7 @@ def sample_groups(
     policy: Policy,
     problems: Sequence[Problem],
     *,
-    n_answers: int,
+    group_size: int,
     max_new_tokens: int,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -34,7 +34,7 @@ def sample_groups(
     seed: int = 0,
     step: int = 0,
 ) -> list[Group]:
-    """Sample n_answers answers to each problem.
+    """Sample group_size answers to each problem.
 
     max_new_tokens  length limit T of an answer; one that reaches it is marked truncated
     top_p           keep the likeliest tokens that hold this much probability; 1 keeps all
@@ -42,7 +42,7 @@ def sample_groups(
     Raises UserError where prompt and answer would not fit the model's context.
     """
     parts = sample_parts(
-        policy, problems, n_answers, max_new_tokens, temperature, top_p, template, (seed, step)
+        policy, problems, group_size, max_new_tokens, temperature, top_p, template, (seed, step)
     )
     return [group for part in parts for group in part]
 
@@ -50,7 +50,7 @@ def sample_groups(
 def sample_parts(
     policy: Policy,
     problems: Sequence[Problem],
-    n_answers: int,
+    group_size: int,
     max_new_tokens: int,
     temperature: float,
     top_p: float,
@@ -68,14 +68,14 @@ def sample_parts(
                 f"at most {max(policy.max_length - len(prompt), 0)}, or shorten the question."
             )
     engine = policy.engine
-    at_once = max(1, (ROWS_AT_ONCE if engine is None else engine.rows_at_once) // n_answers)
+    at_once = max(1, (ROWS_AT_ONCE if engine is None else engine.rows_at_once) // group_size)
     write = partial(write_answers, policy) if engine is None else engine.write
     for first in range(0, len(problems), at_once):
         part = slice(first, first + at_once)
         keys = [(*key, problem.problem_id) for problem in problems[part]]
-        written = iter(write(prompts[part], keys, n_answers, max_new_tokens, temperature, top_p))
+        written = iter(write(prompts[part], keys, group_size, max_new_tokens, temperature, top_p))
         yield [
-            Group(problem, tuple(prompt), tuple(islice(written, n_answers)))
+            Group(problem, tuple(prompt), tuple(islice(written, group_size)))
             for problem, prompt in zip(problems[part], prompts[part])
         ]
 
@@ -84,17 +84,17 @@ def write_answers(
     policy: Policy,
     prompts: list[list[int]],
     keys: Sequence[tuple[object, ...]],
-    n_answers: int,
+    group_size: int,
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-) -> list[Rollout]:
-    """n_answers to each prompt, by the model itself; keys: what the sampling of each hangs on."""
-    uniforms = [_uniforms((*key, i), max_new_tokens) for key in keys for i in range(n_answers)]
+) -> list[Completion]:
+    """group_size answers to each prompt; keys: what the sampling of each depends on."""
+    uniforms = [_uniforms((*key, i), max_new_tokens) for key in keys for i in range(group_size)]
     was_training = policy.model.training
     policy.model.eval()
     try:
-        return _decode(policy, prompts, n_answers, np.stack(uniforms), temperature, top_p)
+        return _decode(policy, prompts, group_size, np.stack(uniforms), temperature, top_p)
     finally:
         policy.model.train(was_training)
 
@@ -167,16 +167,16 @@ def arranged(
 def _decode(
     policy: Policy,
     prompts: list[list[int]],
-    n_answers: int,
+    group_size: int,
     uniforms: np.ndarray,
     temperature: float,
     top_p: float,
-) -> list[Rollout]:
+) -> list[Completion]:
     """Write answers token by token: a prompt is read once a group, answers that begin alike are
     one row of the decoder until they part, rows of finished ones are dropped."""
     device, stop_id = policy.device, policy.stop_id  # looked up once, not at every token
     total, limit = uniforms.shape
-    logits, decoder = start_decoding(policy.model, prompts, n_answers, policy.pad_id)
+    logits, decoder = start_decoding(policy.model, prompts, group_size, policy.pad_id)
     draws = torch.from_numpy(uniforms).to(device).T.contiguous()  # (T, B), a row for every token
     answers = torch.arange(total, device=device)  # those that are being written
     alike = total // len(logits)
@@ -203,5 +203,5 @@ def _decode(
     found = []
     for part, values in zip(ids[order].split(lengths), logps[order].split(lengths)):
         tokens, logps = tuple(part.tolist()), tuple(values.tolist())
-        found.append(Rollout(tokens, logps, policy.decode(tokens), tokens[-1] != stop_id))
+        found.append(Completion(tokens, logps, policy.decode(tokens), tokens[-1] != stop_id))
     return found

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import dist
-from ..records import Rollout
+from ..records import Completion
 from .load import Policy
 from .logprobs import compute_logps, plain_head
 from .sample import ROWS_AT_ONCE, write_answers
@@ -22,7 +22,7 @@ from .sample import ROWS_AT_ONCE, write_answers
 def shard(model: Any, device: str, dtype: torch.dtype) -> None:
     """Cut a float32 model over all processes, in place.
 
-    device  where the slices go ("auto", "cuda", "cpu"); the model may lie in the main memory
+    device  where the shards go ("auto", "cuda", "cpu"); the model may lie in the main memory
     dtype   of computing
     """
     from torch.distributed import fsdp
@@ -32,7 +32,7 @@ def shard(model: Any, device: str, dtype: torch.dtype) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     plain_head(model)  # tried while the model can still be called without the others
     how = {
-        "mesh": init_device_mesh(device, (dist.size(),)),
+        "mesh": init_device_mesh(device, (dist.world_size(),)),
         "mp_policy": fsdp.MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
     }
     for layer in model.get_decoder().layers:
@@ -61,7 +61,7 @@ def versions(model: Any) -> list[int]:
 class FullCopy:
     """All weights in each process, in the type of computing, for writing answers alone.
 
-    Processes write answers of different lengths: with weights in slices all would have to wait for
+    Processes write answers of different lengths: with weights sharded all would have to wait for
     the longest, layer by layer.
     """
 
@@ -83,7 +83,7 @@ class FullCopy:
 
     rows_at_once = ROWS_AT_ONCE
 
-    def write(self, *work: Any) -> list[Rollout]:
+    def write(self, *work: Any) -> list[Completion]:
         return write_answers(self.policy, *work)
 
     def close(self) -> None:

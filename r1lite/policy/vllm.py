@@ -19,7 +19,7 @@ import torch
 
 from .. import dist
 from ..config import RunConfig
-from ..records import Rollout, UserError, needs
+from ..records import Completion, UserError, needs
 from .adapters import has_adapter, save_adapter, trainable
 from .load import Policy, find_model
 from .logprobs import token_logps
@@ -30,7 +30,9 @@ from .shard import versions
 # (16 tokens on a GPU, 128 on a CPU), which holds whole blocks alone: a shorter one would never meet
 # keys and values of old weights.
 PROBE_PROMPT, PROBE_TOKENS = 385, 16
-ARRIVED = 0.2  # share of the disagreement that may be left after a push: what rounding explains
+MAX_RESIDUAL = (
+    0.2  # share of the disagreement that may be left after a push: what rounding explains
+)
 BUCKET = 2**30  # bytes of weights that travel in one message
 
 
@@ -42,7 +44,7 @@ class Vllm:
 
     def __init__(self, policy: Policy, cfg: RunConfig):
         with needs(
-            'rollouts="vllm"', "vllm", 'set rollouts="own"', "pip install -r requirements-gpu.txt"
+            'sampler="vllm"', "vllm", 'set sampler="own"', "pip install -r requirements-gpu.txt"
         ):
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # weights stay in reach
             os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -54,7 +56,7 @@ class Vllm:
         # next rollout. With dynamic sampling processes differ in how often they write in between.
         self._level = (1 if adapter or cfg.dynamic_sampling else 2) if cuda else 0
         more: dict[str, Any] = {}
-        if dist.started():  # one engine in each process
+        if dist.is_distributed():  # one engine in each process
             more["distributed_executor_backend"] = "external_launcher"
         if adapter:
             memory_folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -95,7 +97,7 @@ class Vllm:
             self.llm.collective_rpc("reload_weights", kwargs=how)
         self.llm.reset_prefix_cache()  # keys and values of the old weights
 
-    def write(self, *work: Any) -> list[Rollout]:
+    def write(self, *work: Any) -> list[Completion]:
         """What sample.write_answers returns for the same prompts, keys and limits.
 
         With top_p below 1 the log-probabilities are those of the narrowed choice.
@@ -129,10 +131,10 @@ class Vllm:
             self.llm.wake_up(tags=tags)
             self._asleep -= set(tags)
 
-    def _write(self, prompts, keys, n_answers, max_new_tokens, temperature, top_p):
+    def _write(self, prompts, keys, group_size, max_new_tokens, temperature, top_p):
         stop = self.policy.stop_id
         how = {
-            "n": n_answers, "max_tokens": max_new_tokens, "temperature": temperature,
+            "n": group_size, "max_tokens": max_new_tokens, "temperature": temperature,
             "top_p": top_p, "stop_token_ids": [stop], "top_k": -1, "min_p": 0,
             # for these, too, a server would take what the model's folder says
             "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0,
@@ -141,7 +143,7 @@ class Vllm:
         }  # fmt: skip
         seeds = [random_key(key) % 2**31 for key in keys]
         return [
-            Rollout(tuple(ids), tuple(logps), self.policy.decode(list(ids)), ids[-1] != stop)
+            Completion(tuple(ids), tuple(logps), self.policy.decode(list(ids)), ids[-1] != stop)
             for ids, logps in self._generate([list(prompt) for prompt in prompts], seeds, how)
         ]
 
@@ -173,7 +175,7 @@ class Vllm:
             gaps.append((logps - torch.tensor(answer.logps)).abs().mean().item())
         return sum(gaps) / len(gaps)
 
-    def prove(self) -> tuple[float, float]:
+    def verify_sync(self) -> tuple[float, float]:
         """Try whether a push reaches all that the engine computes with.
 
         Every trained weight is changed, the engine must disagree with the policy, and agree again
@@ -182,23 +184,23 @@ class Vllm:
         Raises UserError if the gap stays.
         """
         self.update(self.policy.model)
-        with exaggerated(self.policy.model):
+        with perturbed(self.policy.model):
             before = self.gap()
             self.sleep()
             self.update(self.policy.model)
             after = self.gap()
-        if not after <= ARRIVED * before:
+        if not after <= MAX_RESIDUAL * before:
             raise UserError(
                 f"vLLM does not take over new weights here: after an exaggerated update its "
                 f"log-probabilities are off by {before:.3g} nats, and by {after:.3g} after a push. "
-                'It would sample from old weights. Set rollouts="own".'
+                'It would sample from old weights. Set sampler="own".'
             )
         return before, after
 
 
 @contextlib.contextmanager
 @torch.no_grad()
-def exaggerated(model: Any) -> Iterator[None]:
+def perturbed(model: Any) -> Iterator[None]:
     """Inside, every trained weight is another; afterwards each is what it was, to the last bit.
 
     Enough to be seen in any model, and little enough that it goes on computing as models do: whole
@@ -242,8 +244,8 @@ def _shaken(model: Any) -> Callable[[], Any]:
 
 @torch.no_grad()
 def named_weights(model: Any, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-    """Whole weights by name, in the engine's type; slices are put together a bucket at a time."""
-    cut, end = [], 0  # slices with the bucket that they go into
+    """Whole weights by name, in the engine's type; shards are put together a bucket at a time."""
+    cut, end = [], 0  # shards with the bucket that they go into
     for name, weight in model.state_dict().items():
         if hasattr(weight, "to_local"):
             end += weight.numel() * dtype.itemsize
@@ -258,9 +260,9 @@ def _together(bucket: list[tuple[str, Any]], dtype: torch.dtype) -> Iterator[tup
     """The whole of weights cut by rows, all in one message; every process has to ask."""
     mine = []
     for _, weight in bucket:  # the first process has the most rows, the last may have none
-        longest = -(-len(weight) // dist.size()) * (weight.numel() // len(weight))
+        longest = -(-len(weight) // dist.world_size()) * (weight.numel() // len(weight))
         piece = weight.to_local().to(dtype).flatten()
         mine.append(torch.nn.functional.pad(piece, (0, longest - len(piece))))
-    every = dist.stacked(torch.cat(mine)).split([len(piece) for piece in mine], 1)
+    every = dist.all_gather_tensor(torch.cat(mine)).split([len(piece) for piece in mine], 1)
     for (name, weight), pieces in zip(bucket, every):
         yield name, pieces.flatten()[: weight.numel()].view(weight.shape)

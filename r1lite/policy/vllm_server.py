@@ -60,12 +60,12 @@ class Server(Vllm):
         return json.loads(said) if said[:1] == "{" else said
 
     def _push(self, model: Any) -> None:
-        name, old = f"{self._base}-{dist.led(uuid.uuid4().hex[:8])}", self.name
+        name, old = f"{self._base}-{dist.broadcast(uuid.uuid4().hex[:8])}", self.name
         has, folder = has_adapter(model), str(self._folder)
-        # slices are put together by all processes, and a shared weight is written by each name
+        # shards are put together by all processes, and a shared weight is written by each name
         weights = () if has else named_weights(model, self.dtype)
-        state = {name: weight.cpu().clone() for name, weight in weights if dist.leads()}
-        if dist.leads():  # all ask one server
+        state = {name: weight.cpu().clone() for name, weight in weights if dist.is_main_process()}
+        if dist.is_main_process():  # all ask one server
             self._folder.mkdir(parents=True, exist_ok=True)
             if has:
                 save_adapter(model, folder)
@@ -81,7 +81,7 @@ class Server(Vllm):
                 self._ask("/collective_rpc", method="reload_weights", kwargs=how)
                 self._ask("/reset_prefix_cache", all=True)
         self.name = name if has else self._base
-        dist.wait()
+        dist.barrier()
 
     def _generate(self, prompts, seeds, how) -> Iterator[tuple[list[int], list[float]]]:
         def written(prompt: list[int], seed: int) -> list[dict[str, Any]]:
@@ -108,11 +108,11 @@ def with_vllm(policy: Policy, cfg: RunConfig, prove: bool = True) -> Policy:
     """
     if getattr(policy.model, "is_quantized", False):
         raise UserError(
-            'rollouts="vllm" with tuning="qlora": vLLM would write from the whole weights and the '
-            'trainer learn from rounded ones. Set tuning="lora", or rollouts="own".'
+            'sampler="vllm" with tuning="qlora": vLLM would write from the whole weights and the '
+            'trainer learn from rounded ones. Set tuning="lora", or sampler="own".'
         )
     engine = Server(policy, cfg) if cfg.engine_url else Vllm(policy, cfg)
     if prove:
-        engine.prove()
+        engine.verify_sync()
     engine.update(policy.model)
     return replace(policy, engine=engine, max_length=min(policy.max_length, engine.room))

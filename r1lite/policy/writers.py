@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from .. import dist
-from ..records import Rollout
+from ..records import Completion
 from .adapters import trainable
 from .load import Policy
 from .sample import ROWS_AT_ONCE, write_answers
@@ -34,7 +34,7 @@ def one_thread_each(policy: Policy, n_rows: int) -> Iterator[Policy]:
     """The policy, and inside each core writes a share of n_rows answers, where that is worth it."""
     n = min(torch.get_num_threads(), n_rows // ROWS_EACH)
     small = sum(p.numel() for p in policy.model.parameters()) <= MOST_WEIGHTS
-    alone = policy.engine is None and not dist.started()
+    alone = policy.engine is None and not dist.is_distributed()
     if n < 2 or not small or not alone or policy.device.type != "cpu" or sys.platform != "linux":
         yield policy
         return
@@ -58,10 +58,10 @@ class Writers:
     n: int
     rows_at_once = ROWS_AT_ONCE
 
-    def write(self, prompts: Any, keys: Any, n_answers: int, *how: Any) -> list[Rollout]:
+    def write(self, prompts: Any, keys: Any, group_size: int, *how: Any) -> list[Completion]:
         """What sample.write_answers returns; where a process is lost, it goes on alone."""
         n = min(self.n, len(prompts)) if saves("one_thread_each") else 1
-        shares = [(prompts[i::n], keys[i::n], n_answers, *how) for i in range(n)]
+        shares = [(prompts[i::n], keys[i::n], group_size, *how) for i in range(n)]
         weights = [p.detach().numpy() for p in trainable(self.policy.model).values()]
         off, threads = [name for name in SAVINGS if not saves(name)], torch.get_num_threads()
         try:
@@ -70,11 +70,11 @@ class Writers:
             parts = [write_answers(self.policy, *shares[0]), *(x.result() for x in others)]
         except BrokenProcessPool:  # short of memory, most often
             self.n = n = 1
-            parts = [write_answers(self.policy, prompts, keys, n_answers, *how)]
+            parts = [write_answers(self.policy, prompts, keys, group_size, *how)]
         finally:
             torch.set_num_threads(threads)
-        at = [(parts[i % n], i // n * n_answers) for i in range(len(prompts))]
-        return [answer for part, first in at for answer in part[first : first + n_answers]]
+        at = [(parts[i % n], i // n * group_size) for i in range(len(prompts))]
+        return [answer for part, first in at for answer in part[first : first + group_size]]
 
 
 def _begin(policy: Policy) -> None:
@@ -86,7 +86,7 @@ def _begin(policy: Policy) -> None:
 
 
 @torch.no_grad()
-def _write(weights: Sequence[Any], off: Sequence[str], share: tuple[Any, ...]) -> list[Rollout]:
+def _write(weights: Sequence[Any], off: Sequence[str], share: tuple[Any, ...]) -> list[Completion]:
     for mine, weight in zip(trainable(_policy.model).values(), weights):
         mine.copy_(torch.from_numpy(weight))
     with without(*off):

@@ -8,8 +8,8 @@ from .rules import (
     RULES,
     accuracy_reward,
     format_reward,
-    is_right,
     is_right_leniently,
+    is_right_output,
     overlong_penalty,
     score,
 )

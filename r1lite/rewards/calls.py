@@ -111,7 +111,7 @@ def _checked(name: str, values: Any, n: int) -> list[float | None]:
     if wrong := [value for value, number in zip(values, numbers) if math.isinf(number)]:
         raise UserError(
             f"reward {name!r} gave {wrong[0]!r}: a reward is a finite number, or None for what "
-            "could not be checked. Mend the function."
+            "could not be checked. Fix the function."
         )
     return [None if math.isnan(number) else number for number in numbers]
 

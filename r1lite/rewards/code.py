@@ -47,7 +47,7 @@ def code_reward(
     torn down, or the answer's turn had not come or its run not ended within TIME.
     """
     ran = run_answers(problem, completions)
-    return [worth(p, outcome) for p, outcome in zip(problem, ran)]
+    return [grade_run(p, outcome) for p, outcome in zip(problem, ran)]
 
 
 def run_answers(problems: Sequence[Problem], answers: Sequence[str]) -> list[Outcome | None]:
@@ -87,7 +87,7 @@ def _program(problem: Problem, text: str) -> Program | None:
     )
 
 
-def worth(problem: Problem, outcome: Outcome | None) -> float | None:
+def grade_run(problem: Problem, outcome: Outcome | None) -> float | None:
     """What a run is worth: see code_reward. Without an outcome there was no program."""
     gold = problem.gold
     if not gold.get("tests"):

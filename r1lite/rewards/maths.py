@@ -109,14 +109,14 @@ def maths_reward(
     until = time.monotonic() + TIME
 
     def says(problem: Problem, final: str | None) -> bool | None:
-        return says_gold(problem, final) if time.monotonic() < until else None
+        return matches_reference(problem, final) if time.monotonic() < until else None
 
     with ThreadPoolExecutor(N_WORKERS) as threads:
         said = list(threads.map(says, problem, finals))
     return [None if says is None else float(says) for says in said]
 
 
-def says_gold(problem: Problem, final: str | None) -> bool | None:
+def matches_reference(problem: Problem, final: str | None) -> bool | None:
     """Whether a final answer (tags already off) says what gold["answer"] says; None as above."""
     gold = str(problem.gold["answer"])
     words = _WORDS.fullmatch(gold)  # which mean nothing to algebra: "even", asked for \text{even}

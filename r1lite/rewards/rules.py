@@ -11,9 +11,9 @@ from itertools import islice
 
 from ..prompt import last_answer, split_answer
 from ..records import Group, Problem
-from ..world import is_correct, last_boxed
+from ..world import check_answer, last_boxed
 from .calls import Reward, call_rewards, plain_columns
-from .maths import maths_reward, says_gold
+from .maths import matches_reference, maths_reward
 
 _ARITHMETIC = re.compile(r"[\d\s()+\-*/]+")
 _BEFORE, _AFTER = " \t\r\n)+-*/", " \t\r\n(+-*/"  # what no expression begins or ends with
@@ -33,7 +33,9 @@ def accuracy_reward(
     maths = [pair for pair in pairs if pair[0].family == "maths"]
     asked, texts = zip(*maths) if maths else ((), ())
     told = iter(maths_reward(texts, texts, problem=asked))
-    return [next(told) if p.family == "maths" else float(is_right(p, text)) for p, text in pairs]
+    return [
+        next(told) if p.family == "maths" else float(is_right_output(p, text)) for p, text in pairs
+    ]
 
 
 @plain_columns
@@ -49,7 +51,7 @@ def format_reward(
     return [float(split_answer(text).is_well_formed) for text in completions]
 
 
-def is_right(problem: Problem, text: str) -> bool:
+def is_right_output(problem: Problem, text: str) -> bool:
     """Strict: the answer block of a well-formed output is right; what cannot be told is not."""
     final = split_answer(text).final
     return final is not None and _is_correct(problem, final)
@@ -57,8 +59,8 @@ def is_right(problem: Problem, text: str) -> bool:
 
 def _is_correct(problem: Problem, final: str) -> bool:
     if problem.family == "maths":
-        return says_gold(problem, final) is True
-    return is_correct(problem, final)
+        return matches_reference(problem, final) is True
+    return check_answer(problem, final)
 
 
 def is_right_leniently(problem: Problem, text: str) -> bool:
@@ -71,7 +73,7 @@ def is_right_leniently(problem: Problem, text: str) -> bool:
         runs = _ARITHMETIC.findall(re.sub(r"</?(think|answer)>", " | ", text))
         trimmed = [run.lstrip(_BEFORE).rstrip(_AFTER) for run in runs]
         expressions = [run for run in trimmed if any(sign in run for sign in "+-*/")]
-        return bool(expressions) and is_correct(problem, expressions[-1])
+        return bool(expressions) and check_answer(problem, expressions[-1])
     last = last_answer(text)
     box = last_boxed(last) if problem.family == "maths" else ""
     return _is_correct(problem, f"\\boxed{{{box}}}" if box else last)
@@ -116,8 +118,8 @@ def score(
     """
     functions = {**RULES, **(rewards or {})}
     weights = dict.fromkeys(rewards or {}, 1.0) | dict(weights)
-    problems = [group.problem for group in groups for _ in group.rollouts]
-    answers = [rollout for group in groups for rollout in group.rollouts]
+    problems = [group.problem for group in groups for _ in group.completions]
+    answers = [completion for group in groups for completion in group.completions]
     keys = dict.fromkeys(key for problem in problems for key in problem.gold)
     columns = {key: [problem.gold.get(key) for problem in problems] for key in keys}
     if "answer" in columns:
@@ -134,7 +136,7 @@ def score(
     values = call_rewards({name: functions[name] for name in weights}, columns)
     told, scored = {name: iter(values[name]) for name in weights}, []
     for group in groups:
-        n = len(group.rollouts)
+        n = len(group.completions)
         parts = {name: tuple(islice(told[name], n)) for name in weights}
         totals = tuple(
             sum(weights[name] * (part[i] or 0.0) for name, part in parts.items()) for i in range(n)

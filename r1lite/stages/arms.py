@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ..evaluate.thinking import reflection_markers
+from ..evaluation.reflection import reflection_markers
 from ..prompt import split_answer
 from ..records import Problem
 from ..rewards import Reward, code_reward, plain_columns

@@ -13,7 +13,7 @@ _BRANCH = re.compile(r"(\d+) ([+\-*]) (\d+) = (\d+) (?:left|余) (\d+) :")
 
 
 @dataclass(frozen=True)
-class SearchFigures:
+class SearchMetrics:
     """Rates between 0 and 1 over all answers; nan-free: a rate of nothing is 0.
 
     sums_right       written sums that are true
@@ -32,27 +32,27 @@ class SearchFigures:
     tries_per_answer: float
     hit_per_try: float
     gives_up: float
-    n_answers: int
+    group_size: int
 
 
-def search_figures(groups: Sequence[Group]) -> SearchFigures:
+def search_metrics(groups: Sequence[Group]) -> SearchMetrics:
     """Count over all answers of countdown groups."""
     count: Counter[str] = Counter()
     for group in groups:
         numbers = list(map(int, group.problem.gold["numbers"]))
         target = int(group.problem.gold["target"])
-        for rollout in group.rollouts:
+        for completion in group.completions:
             count["answers"] += 1
-            count["gives_up"] += "give up" in rollout.text or "放弃" in rollout.text
-            for a, op, b, c in _SUM.findall(rollout.text):
+            count["gives_up"] += "give up" in completion.text or "放弃" in completion.text
+            for a, op, b, c in _SUM.findall(completion.text):
                 count["sums"] += 1
                 count["right"] += _apply(int(a), op, int(b)) == int(c)
-            _count_tries(rollout.text, numbers, target, count)
+            _count_tries(completion.text, numbers, target, count)
 
     def rate(part: str, whole: str) -> float:
         return count[part] / count[whole] if count[whole] else 0.0
 
-    return SearchFigures(
+    return SearchMetrics(
         sums_right=rate("right", "sums"),
         tries_valid=rate("valid", "tries"),
         yes_when_hit=rate("yes_hit", "hit"),
@@ -60,7 +60,7 @@ def search_figures(groups: Sequence[Group]) -> SearchFigures:
         tries_per_answer=rate("tries", "answers"),
         hit_per_try=rate("hit", "tries"),
         gives_up=rate("gives_up", "answers"),
-        n_answers=count["answers"],
+        group_size=count["answers"],
     )
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig
-from ..evaluate import Report, grade
+from ..evaluation import Report, grade
 from ..learn import Result, train
-from ..learn.rollout import shown
+from ..learn.rollout import sample_row
 from ..policy import Policy, load_policy, sample_groups
 from ..records import Group, Problem, UserError
-from ..rewards import Reward, is_right
+from ..rewards import Reward, is_right_output
 from ..runlog import append_jsonl, describe_run, read_json, read_jsonl, truncate_jsonl, write_json
 from ..world import clusters, keyed_rng, make_problems, read_problems
 from ..world.datasets import HUB
-from .search import search_figures
+from .search import search_metrics
 
 N_SHOWN = 16  # problems whose answers samples.jsonl keeps
 EVAL_SEED = 1  # training draws are keyed otherwise, so no evaluation shares its sampling
@@ -82,7 +82,7 @@ def answer(
     return sample_groups(
         policy,
         problems,
-        n_answers=k,
+        group_size=k,
         temperature=temperature,
         top_p=top_p,
         max_new_tokens=cfg.max_new_tokens,
@@ -133,8 +133,10 @@ def run_zero(
                 name: measure(policy, now, more, k=k).as_dict() for name, more in also.items()
             }
         for group in groups[:N_SHOWN]:
-            right = is_right(group.problem, group.rollouts[0].text)
-            append_jsonl(run_dir / "samples.jsonl", {"step": step, "right": right} | shown(group))
+            right = is_right_output(group.problem, group.completions[0].text)
+            append_jsonl(
+                run_dir / "samples.jsonl", {"step": step, "right": right} | sample_row(group)
+            )
         done[step]["seconds"] = round(time.perf_counter() - begun, 2)
         append_jsonl(evals, done[step])
 
@@ -171,11 +173,11 @@ def run_zero(
     return result, summary
 
 
-def search_report(policy: Policy, *, n_problems: int = 80, n_answers: int = 16) -> dict[str, Any]:
-    """search_figures of a policy at T 1 on held-out countdown problems."""
+def search_report(policy: Policy, *, n_problems: int = 80, group_size: int = 16) -> dict[str, Any]:
+    """search_metrics of a policy at T 1 on held-out countdown problems."""
     problems = held_out("countdown", n_problems)
-    groups = answer(policy, RunConfig(), problems, k=n_answers, temperature=1.0, top_p=1.0)
-    return asdict(search_figures(groups))
+    groups = answer(policy, RunConfig(), problems, k=group_size, temperature=1.0, top_p=1.0)
+    return asdict(search_metrics(groups))
 
 
 def finished(run_dir: Path | str) -> bool:

@@ -113,6 +113,6 @@ def _own_problem(row: dict[str, Any], where: str) -> Problem:
     return problem
 
 
-def is_correct(problem: Problem, answer: str) -> bool:
+def check_answer(problem: Problem, answer: str) -> bool:
     """Whether a final answer (tags already off) is right, by the checker of its family."""
     return family_module(problem.family).check(problem, answer)

@@ -72,7 +72,7 @@ def countdown_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
     except (TypeError, ValueError):
         raise UserError(
             f"{where} has nums {row['nums']!r} and target {row['target']!r}: in Countdown these "
-            "are a list of whole numbers from 0 and a whole number. Mend it, or leave the row out."
+            "are a list of whole numbers from 0 and a whole number. Fix it, or leave the row out."
         ) from None
     cluster = "-".join(map(str, sorted(numbers)))
     gold = {"numbers": numbers, "target": target}
@@ -90,7 +90,7 @@ def maths_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
             question, gold = str(row[asked]).strip(), gold_of(str(row[said]))
             if not question or not gold:
                 what = f"no gold in {said} {str(row[said])[-60:]!r}" if question else f"no {asked}"
-                raise UserError(f"{where} has {what}: {rule}. Mend it, or leave the row out.")
+                raise UserError(f"{where} has {what}: {rule}. Fix it, or leave the row out.")
             return Problem(name, "maths", name, "en", question, {"answer": gold})
     raise UserError(
         f"{where} has the columns {', '.join(map(str, row)) or '(none)'}: a problem needs "
@@ -201,5 +201,5 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             f"{file.suffix} file. Fetch or write it anew."
         ) from error
     if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{file} holds {str(rows)[:60]!r}: it must hold JSON objects. Mend it.")
+        raise UserError(f"{file} holds {str(rows)[:60]!r}: it must hold JSON objects. Fix it.")
     return rows

@@ -1,6 +1,6 @@
 """A parser for the arithmetic that models write. Never `eval`.
 
-`eval` on model text runs whatever the model wrote; even a filtered one hangs on `9**9**9`.
+`eval` on model text runs whatever the model wrote; even a filtered one depends on `9**9**9`.
 This one knows numbers, names, + - * / and brackets, is exact (fractions), and is bounded.
 """
 

@@ -1,18 +1,18 @@
-"""Two processes are one, whatever the objective asks for: leashes, mini-batches, weights."""
+"""Two processes are one, whatever the objective asks for: KL penalties, mini-batches, weights."""
 
 import pytest
 from test_many import launch, same_run
 
 pytestmark = pytest.mark.deep
 OBJECTIVES = {
-    "a leash in the loss, a reference that moves": {
+    "a KL penalty in the loss, a reference that moves": {
         "beta": 0.05, "n_minibatches": 2, "reference_every": 2,
     },
-    "a leash in the reward, two passes": {
-        "beta": 0.05, "kl_in": "reward", "inner_epochs": 2, "importance_cap": 1.5,
+    "a KL penalty in the reward, two passes": {
+        "beta": 0.05, "kl_placement": "reward", "inner_epochs": 2, "importance_cap": 1.5,
     },
     "one length for all, a batch's spread": {
-        "length_norm": "mean", "advantage_scale": "batch", "form": "cispo",
+        "loss_aggregation": "token_mean", "advantage_scale": "batch", "objective": "cispo",
         "micro_batch_tokens": 200,
     },
 }  # fmt: skip

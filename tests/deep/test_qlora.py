@@ -64,8 +64,8 @@ def test_the_reference_is_exact(policy, mini_folder):
     fresh = scores(load_policy(mini_folder, device="cpu", tuning="qlora", lora_rank=4).model)
     reference = Reference(policy.model)
     shake(policy)
-    sample_groups(policy, make_problems("countdown", "train", 1), n_answers=2, max_new_tokens=8)
-    with reference.speaking() as model:
+    sample_groups(policy, make_problems("countdown", "train", 1), group_size=2, max_new_tokens=8)
+    with reference.as_model() as model:
         assert torch.equal(scores(model), fresh)
     assert not torch.equal(scores(policy.model), fresh)
 
@@ -74,8 +74,8 @@ def test_the_sampler_has_the_trainers_log_probabilities(policy):
     """bitsandbytes may repack weights in eval(): then sampler and trainer would differ."""
     shake(policy)
     problems = make_problems("countdown", "train", 2)
-    for group in sample_groups(policy, problems, n_answers=3, max_new_tokens=12):
-        for answer in group.rollouts:
+    for group in sample_groups(policy, problems, group_size=3, max_new_tokens=12):
+        for answer in group.completions:
             ids = torch.tensor([[*group.prompt_ids, *answer.token_ids]])
             logps = token_logps(policy.model, ids)[0, len(group.prompt_ids) - 1 :]
             torch.testing.assert_close(logps, torch.tensor(answer.logps), atol=5e-5, rtol=0)

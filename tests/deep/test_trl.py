@@ -176,7 +176,7 @@ def test_trl_style_rewards_train_here(tmp_path):
         return [len(ids) / 48 if i % 4 else None for i, ids in enumerate(completion_ids)]
 
     cfg = preset(
-        "tiny", steps=2, n_problems=4, n_answers=4, max_new_tokens=48, warmup_steps=0,
+        "tiny", steps=2, n_problems=4, group_size=4, max_new_tokens=48, warmup_steps=0,
         device="cpu", run_dir=str(tmp_path / "run"),
     )  # fmt: skip
     rewards = {
@@ -211,7 +211,7 @@ def test_trls_accuracy_and_others_train_here_as_they_are(tmp_path, monkeypatch):
     path = tmp_path / "problems.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     cfg = preset(
-        "tiny", problems=str(path), steps=2, n_problems=4, n_answers=4, max_new_tokens=48,
+        "tiny", problems=str(path), steps=2, n_problems=4, group_size=4, max_new_tokens=48,
         warmup_steps=0, device="cpu", run_dir=str(tmp_path / "run"),
     )  # fmt: skip
     real, texts = learn_rollout.score, []
@@ -219,13 +219,13 @@ def test_trls_accuracy_and_others_train_here_as_they_are(tmp_path, monkeypatch):
     def helped(groups, weights, rewards=None):
         """Half of the answers made right, in TRL's form: the base knows no box."""
         groups = [
-            replace(g, rollouts=tuple(
+            replace(g, completions=tuple(
                 replace(a, text=f"<think> a </think> \\boxed{{{g.problem.gold['answer']}}}")
-                if i % 2 else a for i, a in enumerate(g.rollouts)
+                if i % 2 else a for i, a in enumerate(g.completions)
             ))
             for g in groups
         ]  # fmt: skip
-        texts.extend(a.text for g in groups for a in g.rollouts)
+        texts.extend(a.text for g in groups for a in g.completions)
         return real(groups, weights, rewards)
 
     monkeypatch.setattr(learn_rollout, "score", helped)
@@ -248,7 +248,7 @@ def test_the_same_work_is_timed_in_trl(tuning):
     from r1lite.lab.bench_trl import timed_trl
 
     cfg = preset(
-        "tiny", n_problems=2, n_answers=4, max_new_tokens=16, steps=2, tuning=tuning, lora_rank=4,
+        "tiny", n_problems=2, group_size=4, max_new_tokens=16, steps=2, tuning=tuning, lora_rank=4,
         device="cpu",
     )  # fmt: skip
     for tuned in (True, False):

@@ -20,15 +20,18 @@ CASES = {
     "dr_grpo": ({"loss_type": "dr_grpo"}, {"divide_by": float(LIMIT)}),
     "dapo, clip-higher": ({"loss_type": "dapo", "high": 0.28}, {"divide_by": "mean"}),
     "dual clip": ({"loss_type": "grpo", "delta": 1.5}, {"dual_clip": 1.5}),
-    "gspo": ({"loss_type": "grpo", "level": "sequence"}, {"form": "gspo"}),
+    "gspo": ({"loss_type": "grpo", "level": "sequence"}, {"objective": "gspo"}),
     "gspo, token mean": (
         {"loss_type": "dapo", "level": "sequence"},
-        {"form": "gspo", "divide_by": "mean"},
+        {"objective": "gspo", "divide_by": "mean"},
     ),
-    "cispo": ({"loss_type": "cispo", "high": 1.3}, {"form": "cispo", "divide_by": "mean"}),
+    "cispo": ({"loss_type": "cispo", "high": 1.3}, {"objective": "cispo", "divide_by": "mean"}),
     "k3": ({"loss_type": "grpo", "beta": 0.3}, {}),
     "k3, batch": ({"loss_type": "bnpo", "beta": 0.3}, {"divide_by": "mean"}),
-    "k3, weighed": ({"loss_type": "grpo", "beta": 0.3, "weigh": True}, {"weigh_kl": True}),
+    "k3, weighed": (
+        {"loss_type": "grpo", "beta": 0.3, "weigh": True},
+        {"kl_importance_weighted": True},
+    ),
 }
 
 
@@ -93,7 +96,7 @@ def test_value_and_gradient_are_trls(name, seed):
     if settings.get("divide_by") == "mean":
         settings["divide_by"] = mask.sum().item() / len(mask)
     low, high = theirs.get("low", 0.2), theirs.get("high", 0.2)
-    if settings.get("form") == "cispo":
+    if settings.get("objective") == "cispo":
         high -= 1
     terms = grpo_terms(
         new, old, advantages, mask,

@@ -87,9 +87,9 @@ def test_in_bfloat16_rounding_is_told_from_old_weights(tuning):
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_one_process_with_a_leash_and_another_run_after_it(tuning):
+def test_one_process_with_a_kl_penalty_and_another_run_after_it(tuning):
     """vLLM makes a process group of one: that is no torchrun, and no second model is loaded."""
-    said = scenario(f"{tuning} leash")
+    said = scenario(f"{tuning} KL penalty")
     assert said["alone"] == [True] * 4 and said["loaded"] == 2, "one model a run"
     assert all(row["kl"] is not None and row["sampler_gap"] < 1e-3 for row in said["rows"])
     assert len(said["rows"]) == 4 and said["rows"][1]["kl"] > 0
@@ -147,8 +147,8 @@ def test_a_server_gets_the_weights_of_now(served, n, tmp_path):
     tuning, url = served
     many = ["torch.distributed.run", "--standalone", f"--nproc-per-node={n}", "-m"] if n else []
     run(
-        "-m", *many, "r1lite", "zero", "--rollouts", "vllm", "--engine-url", url, "--device", "cpu",
-        "--tuning", tuning, "--importance-cap", "2", "--n-problems", "6", "--n-answers", "4",
+        "-m", *many, "r1lite", "zero", "--sampler", "vllm", "--engine-url", url, "--device", "cpu",
+        "--tuning", tuning, "--importance-cap", "2", "--n-problems", "6", "--group-size", "4",
         "--steps", "3", "--max-new-tokens", "48", "--run-dir", str(tmp_path / "run"),
         "--learning-rate", {"full": "5e-4", "lora": "1e-2"}[tuning], "--warmup-steps", "0",
     )  # fmt: skip
@@ -169,8 +169,8 @@ def test_training_with_vllm_is_the_same_in_two_processes(tuning, tmp_path):
     for n in (0, 2):
         many = ["torch.distributed.run", "--standalone", f"--nproc-per-node={n}", "-m"]
         run(
-            "-m", *(many if n else []), "r1lite", "zero", "--rollouts", "vllm", "--device", "cpu",
-            "--tuning", tuning, "--importance-cap", "2", "--n-problems", "6", "--n-answers", "4",
+            "-m", *(many if n else []), "r1lite", "zero", "--sampler", "vllm", "--device", "cpu",
+            "--tuning", tuning, "--importance-cap", "2", "--n-problems", "6", "--group-size", "4",
             "--steps", "3", "--max-new-tokens", "48", "--run-dir", str(tmp_path / str(n)),
             "--learning-rate", {"full": "5e-4", "lora": "1e-2"}[tuning], "--warmup-steps", "0",
         )  # fmt: skip
@@ -191,7 +191,7 @@ def _answers(policy, problems) -> dict:
     from r1lite.policy import sample_groups
     from r1lite.policy.logprobs import token_logps
 
-    how = {"n_answers": 4, "max_new_tokens": 96, "temperature": 0.7, "seed": 3}
+    how = {"group_size": 4, "max_new_tokens": 96, "temperature": 0.7, "seed": 3}
     groups, alone = (
         sample_groups(policy, problems, **how),
         sample_groups(policy, problems[2:3], **how),
@@ -199,23 +199,23 @@ def _answers(policy, problems) -> dict:
     own = sample_groups(
         type(policy)(policy.model, policy.tokenizer, policy.max_length), problems, **how
     )
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    rollouts = [completion for group in groups for completion in group.completions]
     gap = 0.0
     for group in groups:
-        for rollout in group.rollouts:
-            tokens = torch.tensor([[*group.prompt_ids, *rollout.token_ids]])
+        for completion in group.completions:
+            tokens = torch.tensor([[*group.prompt_ids, *completion.token_ids]])
             with torch.no_grad():
                 logps = token_logps(policy.model, tokens, temperature=0.7)[0]
             logps = logps[len(group.prompt_ids) - 1 :]
-            gap = max(gap, (logps - torch.tensor(rollout.logps)).abs().max().item())
+            gap = max(gap, (logps - torch.tensor(completion.logps)).abs().max().item())
 
     def length(groups) -> float:
-        lengths = [len(r.token_ids) for g in groups for r in g.rollouts]
+        lengths = [len(r.token_ids) for g in groups for r in g.completions]
         return sum(lengths) / len(lengths)
 
     return {
-        "keyed": [r.token_ids for r in alone[0].rollouts]
-        == [r.token_ids for r in groups[2].rollouts],
+        "keyed": [r.token_ids for r in alone[0].completions]
+        == [r.token_ids for r in groups[2].completions],
         "gap": gap,
         "stops": all((r.token_ids[-1] == policy.stop_id) != r.truncated for r in rollouts)
         and all(policy.stop_id not in r.token_ids[:-1] for r in rollouts),
@@ -223,7 +223,7 @@ def _answers(policy, problems) -> dict:
         "texts": all(policy.decode(r.token_ids) == r.text for r in rollouts),
         "length": length(groups),
         "own_length": length(own),
-        "distinct": len({r.token_ids for r in groups[0].rollouts}),
+        "distinct": len({r.token_ids for r in groups[0].completions}),
     }
 
 
@@ -248,9 +248,9 @@ def _room() -> dict:
         with random_model(shape, "cpu", "float32") as base:
             policy = with_vllm(load_policy(base, device="cpu"), RunConfig(model=base))
     problems = make_problems("countdown", "train", 2)
-    sample_groups(policy, problems, n_answers=2, max_new_tokens=20)
+    sample_groups(policy, problems, group_size=2, max_new_tokens=20)
     try:
-        sample_groups(policy, problems, n_answers=2, max_new_tokens=policy.max_length)
+        sample_groups(policy, problems, group_size=2, max_new_tokens=policy.max_length)
     except UserError as error:
         return {"length": policy.max_length, "refused": str(error)}
     return {"length": policy.max_length, "refused": ""}
@@ -260,13 +260,13 @@ def _proof(engine) -> str:
     from r1lite.records import UserError
 
     try:
-        engine.prove()
+        engine.verify_sync()
     except UserError as error:
         return str(error)
     return "not noticed"
 
 
-def _leash(tuning: str) -> dict:
+def _kl_penalty(tuning: str) -> dict:
     import tempfile
 
     import torch
@@ -282,13 +282,13 @@ def _leash(tuning: str) -> dict:
         with tempfile.TemporaryDirectory() as folder:
             train(
                 RunConfig(
-                    device="cpu", tuning=tuning, rollouts="vllm", beta=0.05, steps=2, n_problems=4,
-                    n_answers=4, max_new_tokens=32, learning_rate=1e-3, warmup_steps=0,
+                    device="cpu", tuning=tuning, sampler="vllm", beta=0.05, steps=2, n_problems=4,
+                    group_size=4, max_new_tokens=32, learning_rate=1e-3, warmup_steps=0,
                     run_dir=folder,
                 ),
                 progress=False,
                 on_step=lambda log: group.append(
-                    torch.distributed.is_initialized() and not dist.started()
+                    torch.distributed.is_initialized() and not dist.is_distributed()
                 ),
             )  # fmt: skip
             rows += logs(Path(folder))
@@ -308,8 +308,8 @@ def _program(name: str) -> dict:
     if name == "room":
         return _room()
     tuning, _, how = name.partition(" ")
-    if how == "leash":
-        return _leash(tuning)
+    if how == "KL penalty":
+        return _kl_penalty(tuning)
     tuned = {"tuning": "lora" if tuning == "lora" else "full", "dtype": how or "float32"}
     policy = load_policy(BASE, device="cpu", **tuned)
     if name == "compiled":
@@ -322,7 +322,7 @@ def _program(name: str) -> dict:
     kept = {key: value.clone() for key, value in model.state_dict().items()}
     said["fresh"] = engine.gap()
     try:
-        said["before"], said["after"] = engine.prove()
+        said["before"], said["after"] = engine.verify_sync()
     except UserError as error:
         said["refused"] = str(error)
     if name == "compiled":
@@ -342,7 +342,7 @@ def _program(name: str) -> dict:
         for weight in trainable(model).values():
             weight.add_(0.05 * torch.randn_like(weight))
     try:
-        sample_groups(policy, problems, n_answers=2, max_new_tokens=8)
+        sample_groups(policy, problems, group_size=2, max_new_tokens=8)
     except UserError as error:
         said["refused"] = str(error)
     engine.update(model)

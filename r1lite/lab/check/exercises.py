@@ -85,7 +85,7 @@ def _read(path: Path, place: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
     except ValueError as error:
         raise UserError(
-            f"{place} is not JSON: {error}. Mend it there; often a comma is missing or too many."
+            f"{place} is not JSON: {error}. Fix it there; often a comma is missing or too many."
         ) from error
 
 

@@ -43,7 +43,7 @@ class Step:
         """A result of the step as a list with one entry for each call."""
         return result if self.several else [result]
 
-    def shown(self, i: int) -> str:
+    def sample_row(self, i: int) -> str:
         """The end of a message, which says for which inputs: those of call i."""
         return fill(self.where, build(self.calls[i]) if self.calls else [])
 
@@ -129,12 +129,12 @@ def compare(name: str, results: list, step: Step) -> None:
     want = torch.tensor(step.want, dtype=torch.float64)
     if got.shape != want.shape:
         shapes = f"the shape is {tuple(got.shape)}, it must be {tuple(want.shape)}"
-        raise AssertionError(f"{name}: {shapes}{step.shown(0)}.")
+        raise AssertionError(f"{name}: {shapes}{step.sample_row(0)}.")
     if same(got, want, step):
         return
     _raise_known(name, got, step)
     shown = [[round(v, 4) for v in t.flatten().tolist()] for t in (got, want)]
-    raise AssertionError(f"{name}: you have {shown[0]}, it must be {shown[1]}{step.shown(0)}.")
+    raise AssertionError(f"{name}: you have {shown[0]}, it must be {shown[1]}{step.sample_row(0)}.")
 
 
 def _compare_words(name: str, results: list, step: Step) -> None:
@@ -145,7 +145,7 @@ def _compare_words(name: str, results: list, step: Step) -> None:
     for i, (got, want) in enumerate(zip(results, step.each(step.want))):
         if same(got, want, step):
             continue
-        where = step.shown(i)
+        where = step.sample_row(i)
         if step.kind == "truth":
             raise AssertionError(f"{name}:{where} it must be {want}: {step.reason}.")
         if step.reason:

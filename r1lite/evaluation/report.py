@@ -10,9 +10,9 @@ from ..policy.load import Policy
 from ..policy.sample import sample_groups
 from ..prompt import split_answer
 from ..records import Group, Problem
-from ..rewards import accuracy_reward, is_right, is_right_leniently
+from ..rewards import accuracy_reward, is_right_leniently, is_right_output
 from ..rewards.language import language_consistency
-from .thinking import is_readable, reflection_markers, second_attempts
+from .reflection import is_readable, reflection_markers, second_attempts
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def evaluate(
     how  what else sample_groups takes: template, seed, step
     """
     how |= {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    return grade(sample_groups(policy, problems, n_answers=k, **how))
+    return grade(sample_groups(policy, problems, group_size=k, **how))
 
 
 def grade(groups: Sequence[Group]) -> Report:
     """The figures of Report for groups that were sampled already."""
-    k = len(groups[0].rollouts)
-    answers = [(g.problem, r) for g in groups for r in g.rollouts]
+    k = len(groups[0].completions)
+    answers = [(g.problem, r) for g in groups for r in g.completions]
     texts = [r.text for _, r in answers]
     n, n_tokens = len(answers), sum(len(r.token_ids) for _, r in answers)
     told = accuracy_reward(texts, texts, problem=[problem for problem, _ in answers])
@@ -89,8 +89,8 @@ def grade(groups: Sequence[Group]) -> Report:
     per_problem = [sum(row) / k for row in right]
     n_markers = sum(map(reflection_markers, texts))
     lengths: dict[bool, list[int]] = {True: [], False: []}
-    for (_, rollout), is_it in zip(answers, sum(right, []), strict=True):
-        lengths[is_it].append(len(rollout.token_ids))
+    for (_, completion), is_it in zip(answers, sum(right, []), strict=True):
+        lengths[is_it].append(len(completion.token_ids))
     parts = [split_answer(text) for text in texts]
     consistencies = [
         language_consistency(part.think or text, problem.language)
@@ -143,17 +143,18 @@ def pass_at_k(n: int, n_right: int, k: int) -> float:
 def pass_curve(groups: Sequence[Group], ks: Sequence[int]) -> dict[int, float]:
     """k -> mean over problems of pass_at_k, strict, from groups of at least max(ks) answers."""
     counts = [
-        (len(g.rollouts), sum(is_right(g.problem, r.text) for r in g.rollouts)) for g in groups
+        (len(g.completions), sum(is_right_output(g.problem, r.text) for r in g.completions))
+        for g in groups
     ]
     return {k: sum(pass_at_k(n, c, k) for n, c in counts) / len(counts) for k in ks}
 
 
 def _majority_is_right(group: Group) -> bool:
     """Whether the commonest final answer is right; of equally common ones the first counts."""
-    finals = [(split_answer(r.text).final, r.text) for r in group.rollouts]
+    finals = [(split_answer(r.text).final, r.text) for r in group.completions]
     votes = Counter(final for final, _ in finals if final is not None)
     by_final = dict(finals)
-    return bool(votes) and is_right(group.problem, by_final[votes.most_common(1)[0][0]])
+    return bool(votes) and is_right_output(group.problem, by_final[votes.most_common(1)[0][0]])
 
 
 def clustered_interval(values: Sequence[float], clusters: Sequence[str]) -> float:

@@ -1,6 +1,6 @@
 """The parts of a checkpoint whose weights are cut over processes (torch.distributed.checkpoint).
 
-Each process writes and reads its own slices, all at once; torch keeps a list of which numbers are
+Each process writes and reads its own shards, all at once; torch keeps a list of which numbers are
 where, so that any other number of processes, one included, can take them up.
 """
 
@@ -24,14 +24,14 @@ def _state(
     return state | ({"reference": reference.state_dict()} if reference is not None else {})
 
 
-def save_slices(
+def save_shards(
     folder: Path, model: Any, optimizer: torch.optim.Optimizer, reference: Reference | None
 ) -> None:
-    """Write this process's slices; every process has to call it."""
+    """Write this process's shards; every process has to call it."""
     dcp.save(_state(model, optimizer, reference), checkpoint_id=folder)
 
 
-def load_slices(
+def load_shards(
     folder: Path, model: Any, optimizer: torch.optim.Optimizer, reference: Reference | None
 ) -> None:
     """Read what belongs to this process, whoever wrote it, in place."""
@@ -42,7 +42,7 @@ def load_slices(
     cut.set_optimizer_state_dict(model, optimizer, state["optimizer"])
 
 
-def cut_whole(
+def load_full_state(
     model: Any,
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
