@@ -16,7 +16,7 @@ from .records import UserError
 # not what any step computes.
 RESUMABLE = (
     "steps", "checkpoint_every", "log_to", "samples_every", "run_dir", "device", "engine_memory",
-    "engine_url",
+    "engine_url", "fast",
 )  # fmt: skip
 
 
@@ -88,6 +88,7 @@ class RunConfig:
     micro_batch_tokens: int = 4096  # padded tokens per forward pass; memory, not results
 
     # keeping and showing
+    fast: bool = True  # shortcuts
     run_dir: str = "runs/zero"  # log, samples and checkpoints go here
     checkpoint_every: int = 20  # updates between checkpoints, rounded up to whole rollouts
     samples_every: int = 20  # updates between rows of rollouts.jsonl
@@ -190,3 +191,59 @@ def field_help() -> dict[str, str]:
     """Field name -> the sentence beside it above; --help prints these, so they cannot drift."""
     source = Path(__file__).read_text(encoding="utf-8")
     return dict(re.findall(r"^    (\w+): [\w\[\], .]+ = .*?  # (.+)$", source, re.MULTILINE))
+
+
+TrainingConfig = RunConfig
+
+
+def _nd(self):
+    d = type(self)()
+    return {
+        f.name: getattr(self, f.name)
+        for f in dataclasses.fields(self)
+        if f.name not in RESUMABLE and getattr(self, f.name) != getattr(d, f.name)
+    }
+
+
+RunConfig.non_default = _nd
+
+
+def settings_without_effect(cfg):
+    return (
+        [f"clip_epsilon={cfg.clip_epsilon} changes nothing"]
+        if getattr(cfg, "clip_epsilon", 10) != 10 and cfg.updates_per_rollout == 1
+        else []
+    )
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    model: str = "data/tiny-base"
+    device: str = "auto"
+    dtype: str = "float32"
+    tuning: str = "full"
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    seed: int = 0
+    steps: int = 100
+    learning_rate: float = 2e-4
+    warmup_steps: int = 5
+    max_grad_norm: float = 1.0
+    optimizer: str = "adamw"
+    gradient_checkpointing: bool = False
+    micro_batch_tokens: int = 4096
+    fast: bool = True
+    run_dir: str = ""
+    checkpoint_every: int = 20
+    data: str = ""
+    batch_size: int = 32
+    train_on: str = "answers"
+    schedule: str = "constant"
+    min_learning_rate: float = 0.0
+    non_default = _nd
+
+    def change(self, **c):
+        return dataclasses.replace(self, **c)
+
+    def as_dict(self):
+        return dataclasses.asdict(self)

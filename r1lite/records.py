@@ -108,35 +108,42 @@ class Group:
     parts: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class StepLog:
-    """What one policy update did; one line of metrics.jsonl.
+# Every number that a line of metrics.jsonl may hold, and what it means. A training of another kind
+# logs what applies to it; the reward of a name is "reward/name".
+METRICS: dict[str, str] = {
+    "step": "policy updates so far, counted from 1 as in the paper's Figure 1",
+    "loss": "value of the minimised objective; of GRPO about 0 when ratios are 1 and beta is 0",
+    "grad_norm": "global L2 norm of the gradient before it is clipped",
+    "reward": "mean total reward of the rollout",
+    "accuracy": "mean accuracy reward, without its weight",
+    "format": "mean format reward, without its weight",
+    "length": "mean tokens per completion",
+    "truncated": "share of completions cut off at the limit",
+    "kl": "mean KL estimate to the reference per token (nats); 0 when beta is 0",
+    "clip_fraction": "share of completion tokens whose gradient the clip removed",
+    "informative_groups": "share of groups whose rewards differ; the others have no gradient",
+    "sampler_gap": "largest |log-probability difference| (nats) between trainer and sampler in the "
+    "first update after a rollout; later updates repeat it",
+    "sampler_gap_mean": "the same, mean over the tokens that are trained on",
+    "entropy": "estimate of the policy's entropy per token (nats): mean of -log p",
+    "unchecked": "share of completions of which some reward could not be told, and counts 0",
+    "tokens_trained": "tokens of prompts and completions that the update read",
+    "tokens_computed": "tokens that its forward passes computed for that: padding adds to them",
+    "seconds": "where the time of the update went, by part, with their sum as step",
+    "warnings": "what looked wrong, in words",
+}
 
-    step          counts policy updates from 1, as the paper's Figure 1 does
-    loss          value of the minimised objective; about 0 when ratios are 1 and beta is 0
-    grad_norm     global L2 norm before clipping
-    reward        mean total reward of the rollout; accuracy, format: means of its parts, 0 to 1
-    length        mean answer tokens; truncated: share of answers cut off at the limit
-    kl            mean k3 estimate to the reference per token (nats); 0 when beta is 0
-    clip_fraction share of answer tokens whose gradient the clip removed
-    informative_groups  share of answers in groups whose rewards differ (the others teach nothing)
-    sampler_gap   largest |log-probability difference| (nats) between trainer and sampler in
-                  the first update after a rollout; later updates repeat it
-    entropy       estimate of the policy's entropy per token (nats): mean of -log p
-    unchecked     share of answers of which some reward could not be told (None), and counts 0
+
+class StepLog(dict):
+    """What one update did: the line of metrics.jsonl as a dict; log.loss is log["loss"].
+
+    METRICS says what each name means.
     """
 
-    step: int
-    loss: float
-    grad_norm: float
-    reward: float
-    accuracy: float
-    format: float
-    length: float
-    truncated: float
-    kl: float
-    clip_fraction: float
-    informative_groups: float
-    sampler_gap: float
-    entropy: float
-    unchecked: float = 0.0
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(
+                f"this step logged no {name!r}; it has {', '.join(self)}"
+            ) from None

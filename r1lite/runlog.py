@@ -28,14 +28,14 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    aside = temporary.with_suffix(".old.tmp")
     try:
         yield temporary
-        if temporary.is_dir():
-            if target.exists():
-                shutil.rmtree(target)
-        else:
-            with temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
+        for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
+            if file.is_file():
+                _sync(file)
+        if temporary.is_dir() and target.exists():  # no folder takes the place of another
+            os.replace(target, aside)
         os.replace(temporary, target)
     except Exception as error:
         # a full disk is an OSError to Python, other things to torch.save and to safetensors
@@ -48,6 +48,12 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         ) from error
     finally:
         _remove(temporary)
+        _remove(aside)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def remove_leftovers(folder: Path | str) -> None:

@@ -11,6 +11,10 @@ import pytest
 import torch
 
 from r1lite.config import RunConfig, preset
+from r1lite.learn import update as learn_update
+from r1lite.learn.optimizer import optimizer_step
+from r1lite.learn.rollout import sample, score_all
+from r1lite.learn.update import backward, compute_advantages
 from r1lite.policy.load import Policy, load_policy, save_policy
 from r1lite.stages.base import make_model, make_tokenizer
 
@@ -83,6 +87,28 @@ def word_reward(prompts, completions, **columns):
 
 
 VARIED = {"accuracy": word_reward, "format": word_reward}
+
+
+def minibatches(groups, cfg, step, policy=None, reference=None):
+    """Groups -> rows with advantages, cut into updates, as the loop does it."""
+    advantages = compute_advantages(groups, cfg, policy, reference)
+    return learn_update.minibatches(groups, advantages, cfg, step, policy)
+
+
+def update(policy, rows, optimizer, cfg, step, reference=None):
+    """Loss, gradient and one step of the optimizer, as the loop does it; its metrics."""
+    loss = backward(policy, rows, cfg, reference)
+    return loss | optimizer_step(policy, [optimizer], cfg, step, loss["tokens_trained"] > 0)
+
+
+def rollout(policy, problems, cfg, step, rewards=None):
+    """Problems -> scored groups, as the loop does it."""
+    return score_all(sample(policy, problems, cfg, step), cfg, rewards)
+
+
+def without_seconds(logs):
+    """Logs or rows without the times, in which two runs differ."""
+    return [{k: v for k, v in log.items() if k != "seconds"} for log in logs]
 
 
 @pytest.fixture

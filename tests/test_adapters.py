@@ -14,7 +14,9 @@ from test_sampling import draw, problems, tokens  # noqa: F401
 
 from r1lite.learn import train
 from r1lite.learn.batching import Row
-from r1lite.learn.update import make_optimizer, reference_kl, update
+from conftest import update
+from r1lite.learn.optimizer import make_optimizer
+from r1lite.learn.update import reference_kl
 from r1lite.policy import adapters, load_policy, token_logps
 from r1lite.policy.adapters import Reference, merged, trainable, weight_of
 from r1lite.policy.load import Policy, save_policy
@@ -93,7 +95,7 @@ def test_float16_keeps_gradients_that_would_vanish(mini_folder, monkeypatch):
     assert half.dtype == torch.float32 and whole.norm() > 1e-4
     off = (half - whole).norm() / whole.norm()
     assert off < 0.02
-    monkeypatch.setattr("r1lite.learn.update.enlarged", lambda cfg, n_tokens: 1.0)
+    monkeypatch.setattr("r1lite.learn.update.loss_scale", lambda policy, cfg, n_tokens: 1.0)
     assert (gradient("float16") - whole).norm() / whole.norm() > 3 * off
 
 

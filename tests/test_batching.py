@@ -12,8 +12,9 @@ from r1lite.config import preset
 from r1lite.learn import train
 from r1lite.learn.batching import Row, pad_right, to_batch, to_rows, token_budget_chunks
 from r1lite.learn.objective import OBJECTIVES
-from r1lite.learn.rollout import draw_problems, rollout
-from r1lite.learn.update import minibatches, update
+from conftest import rollout
+from r1lite.learn.rollout import draw_problems
+from conftest import minibatches, update
 from r1lite.policy.adapters import Reference
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import token_logps

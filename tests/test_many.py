@@ -19,8 +19,9 @@ from r1lite import dist
 from r1lite.config import preset
 from r1lite.learn import train
 from r1lite.learn.batching import Row, balanced_shares
-from r1lite.learn.grpo import load_for
-from r1lite.learn.update import make_optimizer, update
+from r1lite.learn.models import load_for
+from conftest import update
+from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import load_policy
 from r1lite.policy.shard import is_sharded, whole
 from r1lite.records import UserError

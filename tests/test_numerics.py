@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from r1lite.learn import checkpoint, train
 from r1lite.learn.batching import Row
-from r1lite.learn.update import make_optimizer, update
+from conftest import update
+from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import load_policy, logprobs, token_logps
 from r1lite.policy.adapters import trainable
 from r1lite.policy.load import Policy, save_policy

@@ -17,7 +17,8 @@ from r1lite.config import LONGEST, PRESETS, preset
 from r1lite.lab import plan as memory
 from r1lite.lab.plan import GIB, plan
 from r1lite.lab.shape import read_config, shape_of
-from r1lite.learn.update import make_optimizer, minibatches, update
+from conftest import minibatches, update
+from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import logprobs
 from r1lite.policy.adapters import add_adapter, trainable
 from r1lite.policy.load import REPO, Policy

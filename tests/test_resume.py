@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import VARIED
+from conftest import VARIED, without_seconds
 
-from r1lite.config import RunConfig
-from r1lite.learn import Result, grpo, interrupt, rollout, train
+from r1lite.config import RunConfig, SftConfig, TrainingConfig
+from r1lite.learn import Result, grpo, interrupt, rollout, train, train_sft
+from r1lite.learn import run as harness
 from r1lite.policy import load_policy
 from r1lite.stages import gate
 
@@ -42,8 +43,17 @@ SETTINGS = {
 }
 
 
-def run(cfg: RunConfig):
-    return train(cfg, rewards=VARIED, progress=False)
+TEXTS = [
+    {"prompt": f"User : make {n} from 6 4 3 . Assistant :", "completion": f"<think> {n} </think>"}
+    for n in range(1, 30)
+]
+
+
+def run(cfg: TrainingConfig, on_step=None) -> Result:
+    """A run of the loop that the settings are for: GRPO, or supervised."""
+    if isinstance(cfg, SftConfig):
+        return train_sft(cfg, TEXTS, progress=False, on_step=on_step)
+    return train(cfg, rewards=VARIED, progress=False, on_step=on_step)
 
 
 def same_state(a, b) -> bool:
@@ -56,9 +66,9 @@ def same_state(a, b) -> bool:
     return a == b
 
 
-def without_seconds(path: Path) -> list[dict]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+def rows_of(path: Path) -> list[dict]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return without_seconds(map(json.loads, lines))
 
 
 def assert_same_run(one: str, other: str) -> None:
@@ -74,7 +84,7 @@ def assert_same_run(one: str, other: str) -> None:
             states = [torch.load(folder / last / name, weights_only=True) for folder in (a, b)]
             assert same_state(*states), name
     for name in ("metrics.jsonl", "rollouts.jsonl"):
-        assert without_seconds(a / name) == without_seconds(b / name), name
+        assert rows_of(a / name) == rows_of(b / name), name
     assert not list(b.glob("*.tmp"))
 
 
@@ -87,8 +97,9 @@ def test_half_a_run_resumed_is_the_whole_run(cfg, tmp_path, name):
     assert max(log.grad_norm for log in whole.logs) > 0
     first = run(halves.change(steps=cfg.steps // 2))
     second = run(halves)
-    assert [log.step for log in first.logs + second.logs] == list(range(1, cfg.steps + 1))
-    assert first.logs + second.logs == whole.logs
+    assert [log.step for log in second.logs] == list(range(1, cfg.steps + 1))
+    assert without_seconds(second.logs) == without_seconds(whole.logs)
+    assert second.logs[: len(first.logs)] == first.logs
     assert_same_run(straight.run_dir, halves.run_dir)
 
 
@@ -103,7 +114,7 @@ def test_where_checkpoints_fall_does_not_change_a_run(cfg, tmp_path):
 def test_another_seed_is_another_run(cfg, tmp_path):
     """Else the comparisons above would hold for a run that learns nothing."""
     other = cfg.change(run_dir=str(tmp_path / "other"), seed=1)
-    assert run(cfg).logs != run(other).logs
+    assert without_seconds(run(cfg).logs) != without_seconds(run(other).logs)
     weights = [(Path(c.run_dir) / "final" / "model.safetensors").read_bytes() for c in (cfg, other)]
     assert weights[0] != weights[1]
 
@@ -112,16 +123,21 @@ def test_a_finished_run_called_again_stays_as_it_is(cfg, tmp_path):
     run(cfg)
     before = (Path(cfg.run_dir) / "final" / "model.safetensors").read_bytes()
     rows = (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8")
-    assert run(cfg).logs == []
+    assert [log.step for log in run(cfg).logs] == list(range(1, cfg.steps + 1))
     assert (Path(cfg.run_dir) / "final" / "model.safetensors").read_bytes() == before
     assert (Path(cfg.run_dir) / "metrics.jsonl").read_text(encoding="utf-8") == rows
 
 
-@pytest.mark.parametrize("where", ["sample_parts", "update", "append_jsonl", "save_checkpoint"])
+PHASES = {
+    "sample_parts": rollout, "backward": grpo, "append_jsonl": harness, "save_checkpoint": harness,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", PHASES)
 def test_an_error_in_any_phase_loses_nothing(cfg, tmp_path, monkeypatch, where):
     broken = cfg.change(run_dir=str(tmp_path / "broken"), checkpoint_every=2)
     run(cfg)
-    module = rollout if where == "sample_parts" else grpo
+    module = PHASES[where]
     real, calls = getattr(module, where), []
 
     def fails_once(*args, **kwargs):
@@ -140,19 +156,16 @@ def test_an_error_in_any_phase_loses_nothing(cfg, tmp_path, monkeypatch, where):
 SCRIPT = """
 import json, sys
 sys.path[:0] = {paths}
-from conftest import VARIED
-from r1lite.config import RunConfig
-from r1lite.learn import train
-cfg = RunConfig(**json.loads(sys.argv[1]))
-result = train(cfg, rewards=VARIED, progress=False,
-               on_step=lambda log: print(log.step, flush=True))
+from test_resume import RunConfig, SftConfig, run
+cfg = {kind}(**json.loads(sys.argv[1]))
+result = run(cfg, on_step=lambda log: print(log.step, flush=True))
 print("interrupted" if result.interrupted else "done", flush=True)
 """
 
 
-def start(cfg: RunConfig, log: Path) -> subprocess.Popen:
+def start(cfg: TrainingConfig, log: Path) -> subprocess.Popen:
     """The run in a process of its own; returns once its first step is done."""
-    script = SCRIPT.format(paths=[str(REPO), str(TESTS)])
+    script = SCRIPT.format(paths=[str(REPO), str(TESTS)], kind=type(cfg).__name__)
     with log.open("w") as errors:
         process = subprocess.Popen(
             [sys.executable, "-c", script, json.dumps(cfg.as_dict())],
@@ -166,8 +179,14 @@ def start(cfg: RunConfig, log: Path) -> subprocess.Popen:
     return process
 
 
-@pytest.fixture
-def long_cfg(cfg) -> RunConfig:
+@pytest.fixture(params=["grpo", "sft"])
+def long_cfg(cfg, request) -> TrainingConfig:
+    """Both loops: they run on one harness, and one test holds it to its word."""
+    if request.param == "sft":
+        return SftConfig(
+            model=cfg.model, device="cpu", steps=120, batch_size=8, learning_rate=3e-3,
+            schedule="cosine", warmup_steps=4, checkpoint_every=4, run_dir=cfg.run_dir,
+        )  # fmt: skip
     return cfg.change(**SETTINGS["KL penalty"]).change(steps=120, samples_every=4)
 
 
@@ -200,9 +219,9 @@ def test_warnings_of_a_resumed_run_are_those_of_a_whole_one(cfg, tmp_path):
     train(whole, rewards=nothing, progress=False)
     for steps in (2, 5, 6):
         train(halves.change(steps=steps), rewards=nothing, progress=False)
-    rows = without_seconds(Path(whole.run_dir) / "metrics.jsonl")
+    rows = rows_of(Path(whole.run_dir) / "metrics.jsonl")
     assert ["warnings" in row for row in rows] == [False, False, True, False, False, False]
-    assert rows == without_seconds(Path(halves.run_dir) / "metrics.jsonl")
+    assert rows == rows_of(Path(halves.run_dir) / "metrics.jsonl")
 
 
 def test_what_a_kill_leaves_half_saved_is_cleared_away(cfg, tmp_path):
@@ -241,7 +260,7 @@ def test_ctrl_c_finishes_the_step_saves_and_goes_on_later(long_cfg, tmp_path):
     saved = sorted(Path(stopped.run_dir).glob("checkpoint-*"))
     step = int(saved[-1].name.split("-")[1])
     assert len(saved) == 1 and 0 < step < 120
-    assert step == without_seconds(Path(stopped.run_dir) / "metrics.jsonl")[-1]["step"]
+    assert step == rows_of(Path(stopped.run_dir) / "metrics.jsonl")[-1]["step"]
     assert not (Path(stopped.run_dir) / "final").exists()
     run(long_cfg)
     run(stopped)

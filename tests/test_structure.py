@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "r1lite"
 ORDER = (
-    "records", "config", "dist", "runlog", "sandbox", "prompt", "world", "policy", "rewards",
-    "evaluate", "learn", "attempts", "stages", "lab", "__main__",
+    "records", "config", "dist", "runlog", "sandbox", "prompt", "world", "policy", "fast", "rewards",
+    "evaluation", "learn", "attempts", "stages", "lab", "__main__",
 )  # fmt: skip
 LEFTMOST = ("records", "config", "dist", "runlog")
 CORE = ORDER[: ORDER.index("learn") + 1]

@@ -165,7 +165,7 @@ def group(rewards, lengths=None, truncated=None) -> Group:
 
 
 def test_answers_that_were_cut_off_are_left_out_but_count_for_their_group():
-    from r1lite.learn.update import minibatches
+    from conftest import minibatches
 
     groups = [group([1, 0, 0, 0], truncated=[False, True, False, False])]
     cfg = preset("tiny", n_problems=1, group_size=4, mask_truncated=True)
@@ -177,7 +177,7 @@ def test_answers_that_were_cut_off_are_left_out_but_count_for_their_group():
 def test_nothing_left_to_train_on_is_no_nan(mini):
     from test_batching import RecordingOptimizer
 
-    from r1lite.learn.update import minibatches, update
+    from conftest import minibatches, update
 
     cfg = preset("tiny", n_problems=1, group_size=4, mask_truncated=True)
     (rows,) = minibatches([group([1, 0, 0, 0], truncated=[True] * 4)], cfg, step=1)
@@ -199,29 +199,35 @@ def test_overlong_answers_lose_reward_in_a_rollout():
 def test_dynamic_sampling_draws_until_every_group_teaches(mini, monkeypatch):
     """Every second group has equal rewards: twice the problems are drawn, half are kept."""
     from r1lite.learn import rollout
-    from r1lite.learn.clock import Clock
 
     drawn = []
 
-    def parts(policy, problems, *settings):
+    def parts(policy, problems, *settings, **more):
         drawn.append([p.problem_id for p in problems])
         return [[group([0, 0]) for _ in problems]]
 
-    def score(groups, weights, rewards):
+    def score(groups, *rewards):
         return [group([i % 2, 0]) for i in range(len(groups))]
+
+    def gather(cfg):
+        """The groups that are trained on, and all that were sampled."""
+        every = []
+        for problems in rollout.draws(cfg, 1, (), every):
+            every += rollout.score_all(rollout.sample(mini, problems, cfg, 1), cfg)
+        return rollout.chosen(every, cfg), every
 
     monkeypatch.setattr(rollout, "sample_parts", parts)
     monkeypatch.setattr(rollout, "score", score)
     cfg = preset("tiny", n_problems=4, group_size=2, dynamic_sampling=True)
-    taught, every = rollout.gather(mini, cfg, 1, (), None, Clock())
+    taught, every = gather(cfg)
     assert len(drawn) == 2 and len(every) == 8 and drawn[0] != drawn[1]
     assert [g.rewards for g in taught] == [(1.0, 0.0)] * 4
     drawn.clear()
     monkeypatch.setattr(rollout, "score", lambda groups, *a: groups)
-    taught, every = rollout.gather(mini, cfg, 1, (), None, Clock())
+    taught, every = gather(cfg)
     assert len(drawn) == rollout.ATTEMPTS and len(taught) == 4, "an end, whatever the rewards"
     drawn.clear()
-    taught, every = rollout.gather(mini, cfg.change(dynamic_sampling=False), 1, (), None, Clock())
+    taught, every = gather(cfg.change(dynamic_sampling=False))
     assert len(drawn) == 1 and taught == every
 
 
@@ -242,8 +248,10 @@ def test_a_kl_penalty_in_the_reward_pulls_towards_the_reference(cfg, mini):
     """Two answers of equal reward: the one that the reference finds less likely is worth less."""
     import copy
 
-    from r1lite.learn.rollout import draw_problems, rollout
-    from r1lite.learn.update import minibatches, reference_kl
+    from conftest import rollout
+    from r1lite.learn.rollout import draw_problems
+    from conftest import minibatches
+    from r1lite.learn.update import reference_kl
 
     cfg = cfg.change(beta=0.5, kl_placement="reward", kl_estimator="k1", n_problems=2, group_size=4)
     reference = copy.deepcopy(mini.model)
@@ -284,7 +292,7 @@ def test_a_group_of_equal_rewards_moves_weights_by_the_kl_penalty_alone(mini):
 
     from test_batching import RecordingOptimizer
 
-    from r1lite.learn.update import minibatches, update
+    from conftest import minibatches, update
 
     reference = copy.deepcopy(mini.model)
     with torch.no_grad():
@@ -306,7 +314,7 @@ def test_answers_left_out_are_left_out_of_the_divisor_too(mini, loss_aggregation
     """The loss of what remains is that of a batch that never held the others."""
     from test_batching import RecordingOptimizer, assert_same
 
-    from r1lite.learn.update import minibatches, update
+    from conftest import minibatches, update
 
     cfg = preset(
         "tiny", n_problems=1, group_size=4, mask_truncated=True, loss_aggregation=loss_aggregation
@@ -334,7 +342,7 @@ def test_the_logged_length_counts_answers_that_are_not_trained_on():
 def test_the_gradient_flows_through_checkpointed_layers(mini):
     from test_batching import RecordingOptimizer
 
-    from r1lite.learn.update import minibatches, update
+    from conftest import minibatches, update
 
     cfg = preset("tiny", n_problems=1, group_size=4)
     (rows,) = minibatches([group([1, 0, 0, 1], lengths=[3, 9, 4, 6])], cfg, step=1)

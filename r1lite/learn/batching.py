@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
-from ..policy.savings import saves
-from ..records import Group
+from ..records import Group, UserError
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,10 @@ class Batch:
     token_ids      (B, L)   prompt, answer, padding
     response_mask  (B, L-1) True where token l+1 was written by the policy, stop token included
     logp_old       (B, L-1) log-probability (nats) when it was sampled; 0 outside the mask
-    advantages     (B,)
-    logp_trainer   (B, L-1) what the trainer made of it then, if it was asked
+    advantages     (B, L-1) of the token; 0 outside the mask
+    logp_trainer   (B, L-1) what the trainer made of the sampling policy, if it was asked
+    logp_ref       (B, L-1) what the reference makes of it, if the loss has a KL penalty
+    mean_length    tokens per answer, over the whole mini-batch that these rows are part of
     """
 
     token_ids: torch.Tensor
@@ -27,36 +29,64 @@ class Batch:
     logp_old: torch.Tensor
     advantages: torch.Tensor
     logp_trainer: torch.Tensor | None = None
+    logp_ref: torch.Tensor | None = None
+    mean_length: float = 1.0
 
     def to(self, device: torch.device | str) -> Batch:
-        parts = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(None if part is None else part.to(device) for part in parts))
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {k: v.to(device) for k, v in tensors.items() if isinstance(v, torch.Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
 class Row:
     """One answer with its prompt and its advantage, before padding.
 
-    logps  of its tokens (nats) as the sampler said; trainer_logps: as the trainer says
+    logps      of its tokens (nats) as the sampler said; trainer_logps: as the trainer says
+    advantage  one number for all tokens, or one for each of the T tokens
     """
 
     prompt_ids: Sequence[int]
     answer_ids: Sequence[int]
-    logps: Sequence[float]
-    advantage: float
+    logps: Sequence[float] = ()
+    advantage: float | Sequence[float] = 0.0
     trainer_logps: Sequence[float] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.answer_ids)
 
+    @property
+    def advantages(self) -> Sequence[float]:
+        """One for each of the T tokens."""
+        if isinstance(self.advantage, (int, float)):
+            return [self.advantage] * len(self.answer_ids)
+        return self.advantage
 
-def to_rows(groups: Sequence[Group], advantages: torch.Tensor) -> list[Row]:
-    """Flatten P groups of G answers, with advantages (P, G), into B rows."""
-    return [
-        Row(group.prompt_ids, completion.token_ids, completion.logps, float(a))
-        for group, row in zip(groups, advantages, strict=True)
-        for completion, a in zip(group.completions, row, strict=True)
-    ]
+    @property
+    def has_gradient(self) -> bool:
+        """Whether GRPO's surrogate moves a weight for it: not where its advantages are all 0."""
+        return any(self.advantages)
+
+
+def to_rows(groups: Sequence[Group], advantages: torch.Tensor | Sequence[Any]) -> list[Row]:
+    """Flatten P groups of G answers into B rows.
+
+    advantages  (P, G), one for each answer; or P lists of G sequences, one for each token
+    Raises UserError where they do not fit.
+    """
+    if isinstance(advantages, torch.Tensor):
+        advantages = advantages.tolist()
+    rows = []
+    for group, values in zip(groups, advantages, strict=True):
+        for completion, value in zip(group.completions, values, strict=True):
+            row = Row(group.prompt_ids, completion.token_ids, completion.logps, value)
+            if len(row.advantages) != len(row.answer_ids):
+                raise UserError(
+                    f"an answer of {len(row.answer_ids)} tokens got {len(row.advantages)} "
+                    "advantages: give one number for each answer, or one for each of its tokens."
+                )
+            rows.append(row)
+    return rows
 
 
 def token_budget_chunks(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -69,9 +99,8 @@ def token_budget_chunks(lengths: Sequence[int], budget: int) -> list[list[int]]:
     [[2, 0], [3], [1]]
     """
     chunks: list[list[int]] = [[]]
-    order = range(len(lengths))
     longest = 0
-    for index in sorted(order, key=lambda i: (lengths[i], i)) if saves("sort_by_length") else order:
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
         longest = max(longest, lengths[index])
         if chunks[-1] and (len(chunks[-1]) + 1) * longest > budget:
             chunks.append([])
@@ -103,21 +132,19 @@ def pad_right(rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype)
     return torch.tensor([[*row, *[value] * (length - len(row))] for row in rows], dtype=dtype)
 
 
-def to_batch(rows: Sequence[Row], pad_id: int) -> Batch:
+def to_batch(rows: Sequence[Row], pad_id: int, mean_length: float = 1.0) -> Batch:
     """Pad rows into one Batch. Position l of the masks speaks of token l + 1."""
     n_before = [len(row.prompt_ids) - 1 for row in rows]
+
+    def pad(values: Sequence[Sequence[float]]) -> torch.Tensor:
+        return pad_right([[0.0] * n + list(v) for n, v in zip(n_before, values)], 0.0, torch.float)
+
     asked = all(row.trainer_logps is not None for row in rows)
-
-    def pad_logps(logps: list[Sequence[float]]) -> torch.Tensor:
-        whole = [[0.0] * n + list(part) for n, part in zip(n_before, logps)]
-        return pad_right(whole, 0.0, torch.float32)
-
     return Batch(
         token_ids=pad_right([[*r.prompt_ids, *r.answer_ids] for r in rows], pad_id, torch.long),
-        response_mask=pad_right(
-            [[0] * n + [1] * len(r.answer_ids) for n, r in zip(n_before, rows)], 0, torch.bool
-        ),
-        logp_old=pad_logps([r.logps for r in rows]),
-        advantages=torch.tensor([r.advantage for r in rows], dtype=torch.float32),
-        logp_trainer=pad_logps([r.trainer_logps for r in rows]) if asked else None,
+        response_mask=pad([[1.0] * len(r.answer_ids) for r in rows]).bool(),
+        logp_old=pad([r.logps or [0.0] * len(r.answer_ids) for r in rows]),
+        advantages=pad([r.advantages for r in rows]),
+        logp_trainer=pad([r.trainer_logps for r in rows]) if asked else None,
+        mean_length=mean_length,
     )

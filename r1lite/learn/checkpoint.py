@@ -1,20 +1,20 @@
-"""Checkpoints that a kill cannot break, and finding the newest one that is whole.
+"""Checkpoints of named states that a kill cannot break, and finding the newest one that is whole.
 
-Sampling and problems are keyed by step, so there is no generator state to keep: weights,
-optimizer, reference and step number are the whole state of a run.
+A state is a policy, or anything with state_dict() and load_state_dict(): an optimizer, a reference,
+a critic. Sampling and problems are keyed by step, so there is no generator state to keep.
 """
 
 import contextlib
 import hashlib
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from .. import dist
-from ..config import RESUMABLE, RunConfig
-from ..policy.adapters import Reference
 from ..policy.load import Policy, save_policy
 from ..policy.shard import is_sharded
 from ..records import UserError
@@ -23,56 +23,58 @@ from .shards import load_full_state, load_shards, save_shards
 
 KEEP = 2
 BLOCK = 2**24  # bytes of a file read at once: those of large models are larger than the main memory
-SHARDS = "shards"  # the folder of a checkpoint with weights cut over processes
+SHARDS = "shards"  # the folder of a checkpoint with weights sharded over processes
 
 
 def _digest(path: Path) -> str:
-    found = hashlib.sha256()
+    total = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
-            found.update(block)
-    return found.hexdigest()
+            total.update(block)
+    return total.hexdigest()
 
 
 def _digests(folder: Path, names: list[str]) -> dict[str, str]:
     """Of each file that is there; several at a time, as hashing holds up nobody."""
-    there = [name for name in names if (folder / name).is_file()]
+    present = [name for name in names if (folder / name).is_file()]
     with ThreadPoolExecutor() as threads:
-        return dict(zip(there, threads.map(lambda name: _digest(folder / name), there)))
+        return dict(zip(present, threads.map(lambda name: _digest(folder / name), present)))
 
 
-def save_checkpoint(
-    run_dir: Path | str,
-    step: int,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    reference: Reference | None,
-    cfg: RunConfig,
-) -> Path:
+def save_checkpoint(run_dir: Path | str, step: int, states: Mapping[str, Any]) -> Path:
     """Write run_dir/checkpoint-<step>, complete or not at all; keeps the newest two.
 
-    Of many processes, each writes its shards, or one writes all.
+    states  name -> state; "policy" is the model that is trained, written as a model folder
+    Where weights are sharded each process writes its part; else one process writes all.
     """
     folder = Path(run_dir) / f"checkpoint-{step:06d}"
     with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(atomic_path(folder)) if dist.is_main_process() else None
+        main = dist.is_main_process()
+        temporary = stack.enter_context(atomic_path(folder)) if main else None
         temporary = dist.broadcast(temporary)
-        if is_sharded(policy.model):
-            save_shards(temporary / SHARDS, policy.model, optimizer, reference)
-        elif dist.is_main_process():
-            save_policy(policy, temporary)
-            torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
-            if reference is not None:
-                torch.save(reference.state_dict(), temporary / "reference.pt")
+        if is_sharded(states["policy"].model):
+            save_shards(temporary / SHARDS, states)
+        elif main:
+            _save_whole(temporary, states)
         dist.barrier()
-        if dist.is_main_process():
-            every = [p.relative_to(temporary).as_posix() for p in sorted(temporary.rglob("*"))]
-            state = {"config": cfg.as_dict(), "files": _digests(temporary, every)}
-            write_json(temporary / "state.json", {"step": step} | state)
+        if main:
+            files = [p.relative_to(temporary).as_posix() for p in sorted(temporary.rglob("*"))]
+            write_json(
+                temporary / "state.json", {"step": step, "files": _digests(temporary, files)}
+            )
     if dist.is_main_process():
         for old in sorted(Path(run_dir).glob("checkpoint-*"))[:-KEEP]:
             shutil.rmtree(old)
     return folder
+
+
+def _save_whole(folder: Path, states: Mapping[str, Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, state in states.items():
+        if isinstance(state, Policy):
+            save_policy(state, folder if name == "policy" else folder / name)
+        else:
+            torch.save(state.state_dict(), folder / f"{name}.pt")
 
 
 def damage(folder: Path) -> str:
@@ -83,10 +85,10 @@ def damage(folder: Path) -> str:
         files = read_json(folder / "state.json")["files"]
     except (ValueError, KeyError):
         return "state.json is damaged"
-    found = _digests(folder, list(files))
+    digests = _digests(folder, list(files))
     for name, digest in files.items():
-        if found.get(name) != digest:
-            return f"{name} is {'truncated or altered' if name in found else 'missing'}"
+        if digests.get(name) != digest:
+            return f"{name} is {'truncated or altered' if name in digests else 'missing'}"
     return ""
 
 
@@ -97,9 +99,8 @@ def find_checkpoint(run_dir: Path | str) -> tuple[Path | None, list[str]]:
     Raises UserError if there are checkpoints and none of them is whole.
     """
     newest, warnings = None, []
-    for folder in (
-        sorted(Path(run_dir).glob("checkpoint-*"), reverse=True) if dist.is_main_process() else ()
-    ):
+    folders = sorted(Path(run_dir).glob("checkpoint-*"), reverse=True)
+    for folder in folders if dist.is_main_process() else ():
         fault = damage(folder)
         if not fault:
             newest = folder
@@ -115,44 +116,33 @@ def find_checkpoint(run_dir: Path | str) -> tuple[Path | None, list[str]]:
     return newest, warnings
 
 
-def check_same_run(folder: Path, cfg: RunConfig) -> int:
-    """The step of a checkpoint; raises UserError if it belongs to a run with other settings."""
-    state = read_json(folder / "state.json")
-    saved, asked = state["config"], cfg.as_dict()
-    differing = [k for k in asked if k not in RESUMABLE and saved.get(k) != asked[k]]
-    if differing:
-        listed = ", ".join(f"{k}: {saved.get(k)!r} then, {asked[k]!r} now" for k in differing)
-        raise UserError(
-            f"{folder.parent} holds a run with other settings ({listed}): a run is resumed with "
-            "the settings it was begun with. Set run_dir= to a new folder, or delete this one."
-        )
-    return state["step"]
+def step_of(folder: Path | None) -> int:
+    """Updates that a checkpoint holds; 0 without one."""
+    return read_json(folder / "state.json")["step"] if folder else 0
 
 
 def is_sharded_checkpoint(folder: Path) -> bool:
-    """Whether a checkpoint was written with weights cut over processes."""
+    """Whether a checkpoint was written with weights sharded over processes."""
     return (folder / SHARDS).exists()
 
 
-def load_checkpoint(
-    folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, reference: Reference | None
-) -> None:
-    """Put optimizer and reference back, and weights from shards, into any number of processes.
+def load_checkpoint(folder: Path, states: Mapping[str, Any]) -> None:
+    """Put the states back, into any number of processes.
 
-    Other weights are loaded from the folder like any model, an adapter beside the model that it
-    belongs to.
+    A policy is loaded from the folder like any model before (an adapter beside the model that it
+    belongs to), so that its weights are never read twice; sharded ones are read here.
     """
+    policy = states["policy"]
     if is_sharded_checkpoint(folder):
-        load_shards(folder / SHARDS, policy.model, optimizer, reference)
+        load_shards(folder / SHARDS, states)
         return
-    # wherever they were saved from; what is about to be cut need not fit one GPU
-    where = "cpu" if is_sharded(policy.model) else policy.device
-    how = {"map_location": where, "weights_only": True}
-    state = torch.load(folder / "optimizer.pt", **how)
-    kept = None if reference is None else torch.load(folder / "reference.pt", **how)
-    if is_sharded(policy.model):
-        load_full_state(policy.model, optimizer, state, reference, kept)
-        return
-    optimizer.load_state_dict(state)
-    if reference is not None:
-        reference.load_state_dict(kept)
+    # wherever they were saved from; what is about to be sharded need not fit one GPU
+    device = "cpu" if is_sharded(policy.model) else policy.device
+    for name, state in states.items():
+        if isinstance(state, Policy):
+            continue
+        saved = torch.load(folder / f"{name}.pt", map_location=device, weights_only=True)
+        if is_sharded(policy.model):
+            load_full_state(state, saved, policy)
+        else:
+            state.load_state_dict(saved)

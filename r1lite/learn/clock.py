@@ -22,7 +22,11 @@ class Clock:
         self._seconds[name] += now - self._last
         self._last = now
 
+    def skip(self) -> None:
+        """Forget the time since the last lap: an evaluation is no part of a step."""
+        self._last = time.perf_counter()
+
     def read(self) -> dict[str, float]:
-        """Seconds by name since the last reading, and their sum as "step"; starts anew."""
+        """Seconds by name since the last reading, and their sum as "step"; starts again."""
         seconds, self._seconds = dict(self._seconds), Counter()
         return {k: round(v, 6) for k, v in (seconds | {"step": sum(seconds.values())}).items()}

@@ -1,221 +1,132 @@
-"""R1-Zero's loop. One function, called by the notebooks, by the command line and by torchrun:
+"""GRPO's loop. One function, called by the notebooks, by the command line and by torchrun:
 
 problems -> prompts -> groups of answers -> rewards -> advantages -> batch -> loss -> step -> log
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import torch
-
-from .. import dist
+from .. import fast
 from ..config import RunConfig
-from ..policy.adapters import Reference, merged
-from ..policy.load import Policy, load_policy, save_policy
-from ..policy.shard import FullCopy, is_sharded, shard
-from ..policy.writers import one_thread_each
-from ..records import StepLog, UserError
-from ..rewards import Reward
-from ..runlog import (
-    append_jsonl,
-    atomic_path,
-    describe_run,
-    open_sinks,
-    read_jsonl,
-    remove_leftovers,
-    truncate_jsonl,
-    write_json,
-)
+from ..evaluation.held_out import sample_row
+from ..policy.adapters import Reference
+from ..policy.load import Policy
+from ..records import Group, Problem, StepLog
 from ..world import read_problems
-from .checkpoint import (
-    check_same_run,
-    find_checkpoint,
-    is_sharded_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
-from .clock import Clock
-from .health import Health
-from .interrupt import GracefulInterrupt
-from .rollout import collect_groups, reward_metrics, rollout_metrics, sample_row
-from .update import make_optimizer, minibatches, update
+from .identity import identity_of
+from .models import load_for, make_reference
+from .objective import grpo_loss
+from .optimizer import make_optimizer, optimizer_step
+from .rollout import chosen, draws, rollout_metrics, sample, score_all
+from .run import Hook, Result, Run
+from .update import AdvantageFunction, LossFunction, backward, compute_advantages, minibatches
 
-LOADED = (
-    "device", "dtype", "tuning", "lora_rank", "lora_alpha", "seed", "gradient_checkpointing",
-)  # fmt: skip
-ASIDE = (
-    "tokens_trained",
-    "tokens_computed",
-    "sampler_gap_mean",
-)  # of metrics.jsonl, not of a StepLog
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run leaves: the trained policy, one StepLog per update of this call, its folder, and
-    whether Ctrl-C ended it early (everything up to then is kept)."""
-
-    policy: Policy
-    logs: list[StepLog]
-    run_dir: Path
-    interrupted: bool
+SAMPLER_GAPS = ("sampler_gap", "sampler_gap_mean")  # of the first mini-batch after a rollout
+N_SHOWN = 4  # problems of which rollouts.jsonl keeps an answer
 
 
 def train(
     cfg: RunConfig,
     *,
-    rewards: Mapping[str, Reward] | None = None,
+    problems: Sequence[Any] | None = None,
+    rewards: Any = None,
+    policy: Policy | None = None,
+    loss: LossFunction = grpo_loss,
+    advantages: AdvantageFunction | None = None,
+    hooks: Sequence[Hook] = (),
+    stage: str = "zero",
     progress: bool = True,
     on_step: Callable[[StepLog], None] | None = None,
 ) -> Result:
-    """Train a policy by GRPO; resumes by itself if cfg.run_dir holds a checkpoint of this run.
+    """Train a policy by GRPO; resumes by itself if the run's folder holds a checkpoint of it.
 
-    rewards   name -> function, in place of the rule of that name (accuracy, format) or beside
-              them, where it counts once; in TRL's signature, sync or async (see rewards.score for
-              what a function is handed)
-    on_step   called with each StepLog once metrics.jsonl has it, e.g. to draw a live curve
+    problems    Problems, or rows of a data set, in place of those that cfg names
+    rewards     functions (a list, or name -> function) or Reward records: one named accuracy or
+                format replaces that rule, the others stand beside the rules
+    policy      a policy in memory in place of cfg.model; a copy is trained
+    loss        loss(logps, batch, cfg) -> one value per answer, in place of objective.grpo_loss
+    advantages  f(rewards (P, G)) or f(rewards, groups), in place of objective.group_advantages
+    hooks       what is done beside the updates, such as an evaluation: see run.Hook, run.Every
+    stage       names the run in its log and its default folder
+    on_step     called with each StepLog once metrics.jsonl has it, e.g. to draw a live curve
     Ctrl-C ends the run after the rollout under way and saves; a second one ends it at once.
     Raises UserError where a setting, a file or a checkpoint is wrong, RunStopped on a NaN.
     """
-    with dist.process_group(cfg.device):
-        return _train(cfg, rewards, progress, on_step)
+    pool = problems_for(cfg, problems)
+    identity = identity_of(
+        cfg, rewards=rewards, problems=pool or None, policy=policy and policy.model,
+        loss=None if loss is grpo_loss else loss, advantages=advantages,
+    )  # fmt: skip
+    with Run(cfg, stage, identity, hooks=hooks, progress=progress, on_step=on_step) as run:
+        grpo(run, cfg, load_for(cfg, run.checkpoint, policy), pool, rewards, loss, advantages)
+        return run.result()
 
 
-def _train(
+def grpo(
+    run: Run,
     cfg: RunConfig,
-    rewards: Mapping[str, Reward] | None,
-    progress: bool,
-    on_step: Callable[[StepLog], None] | None,
-) -> Result:
-    from tqdm import tqdm
-
-    run_dir, leads = Path(cfg.run_dir), dist.is_main_process()
-    run_dir.mkdir(parents=True, exist_ok=True)
-    pool = read_problems(cfg.problems) if cfg.problems else ()
-    folder, warnings = find_checkpoint(run_dir)
-    start = check_same_run(folder, cfg) if folder else 0
-    policy = load_for(cfg, folder)
-    optimizer = make_optimizer(policy, cfg)
-    reference = None
-    if cfg.beta:
-        second = _load_weights(cfg).model if is_sharded(policy.model) else None
-        reference = Reference(policy.model, second)
-    if folder:
-        load_checkpoint(folder, policy, optimizer, reference)
-    health, logs, sinks = Health(cfg.dtype), [], []
-    if leads:  # one process writes
-        remove_leftovers(run_dir)
-        for name in ("metrics.jsonl", "rollouts.jsonl"):
-            truncate_jsonl(run_dir / name, start)
-        write_json(run_dir / "run.json", describe_run(stage="zero", config=cfg.as_dict()))
-        sinks = open_sinks(cfg.log_to, run_dir)
-    dist.barrier()
-    if folder and (run_dir / "metrics.jsonl").exists():
-        health.replay(read_jsonl(run_dir / "metrics.jsonl"))
-    per_rollout = cfg.updates_per_rollout
-    hidden = not (progress and leads)
-    bar = tqdm(total=cfg.steps, initial=start, desc="GRPO", unit="step", disable=hidden)
-    for warning in warnings if leads else ():
-        bar.write(f"warning: {warning}")
-
-    step, saved, clock, stop = start, start, Clock(), False
-    n_rows = cfg.n_problems * cfg.group_size
-    with bar, GracefulInterrupt() as interrupt, one_thread_each(policy, n_rows) as writer:
-        while step < cfg.steps and not stop:
-            now = cfg.at(step + 1)
-            if policy.engine is not None:
-                policy.engine.update(policy.model)
-                clock.lap("sync")
-            groups, every = collect_groups(writer, now, step + 1, pool, rewards, clock)
-            figures, parts = rollout_metrics(every), reward_metrics(every)
-            gaps = None
-            for rows in minibatches(groups, now, step + 1, policy, reference):
-                step += 1
-                clock.lap("other")
-                done = update(policy, rows, optimizer, now, step, reference)
-                clock.lap("train")
-                aside = {k: done.pop(k) for k in ASIDE}
-                gaps = gaps or (done["sampler_gap"], aside["sampler_gap_mean"])
-                done["sampler_gap"], aside["sampler_gap_mean"] = gaps
-                log = StepLog(step=step, **figures, **done)
-                if reference is not None and step % cfg.reference_every == 0:
-                    reference.update_from(policy.model)
-                complaints = health.observe(log, aside["sampler_gap_mean"])
-                clock.lap("other")
-                row = asdict(log) | parts | aside | {"seconds": clock.read()}
-                logs.append(log)
-                if leads:
-                    append_jsonl(
-                        run_dir / "metrics.jsonl",
-                        row | ({"warnings": complaints} if complaints else {}),
-                    )
-                    for sink in sinks:
-                        sink(step, asdict(log) | parts)
-                    for complaint in complaints:
-                        bar.write(f"warning: {complaint}")
-                    bar.update(1)
-                    bar.set_postfix(
-                        reward=f"{log.reward:.2f}",
-                        right=f"{log.accuracy:.2f}",
-                        tokens=f"{log.length:.0f}",
-                    )
-                if on_step:
-                    on_step(log)
-            if leads and step // cfg.samples_every > (step - per_rollout) // cfg.samples_every:
-                for group in groups[:4]:
-                    row = {"step": step, "reward": group.rewards[0]} | sample_row(group)
-                    append_jsonl(run_dir / "rollouts.jsonl", row)
-            stop = dist.any_process(interrupt.asked)
-            if step - saved >= cfg.checkpoint_every or step == cfg.steps or stop:
-                save_checkpoint(run_dir, step, policy, optimizer, reference, cfg)
-                saved = step
-        if stop and leads:
-            bar.write(f"stopped after step {step}; the same call goes on from there.")
-    engine = policy.engine  # asleep since its last answers: there is room for another model
-    if is_sharded(policy.model):  # for a folder, and to go on without the others
-        policy = FullCopy(policy, getattr(torch, cfg.dtype)).policy
-    if step >= cfg.steps and leads:
-        with atomic_path(run_dir / "final") as temporary:
-            save_policy(replace(policy, model=merged(policy.model)), temporary)
-    dist.barrier()
-    if engine is not None and dist.is_distributed():  # it uses the processes' ways to talk
-        engine.close()
-        policy = replace(policy, engine=None)
-    elif engine is not None:
-        engine.update(policy.model)
-    return Result(policy, logs, run_dir, interrupted=stop)
-
-
-def load_for(cfg: RunConfig, folder: Path | None = None) -> Policy:
-    """The policy of a run at its start, or as a checkpoint of it has kept it.
-
-    Under torchrun all weights are trained sharded, and an adapter is whole in every process.
-    Its answers are written by vLLM if the settings say so.
-    """
-    policy = _load_weights(cfg, folder)
-    if cfg.sampler == "own":
-        if not is_sharded(policy.model):
-            return policy
-        return replace(policy, engine=FullCopy(policy, getattr(torch, cfg.dtype)))
-    from ..policy.vllm_server import with_vllm
-
-    return with_vllm(policy, cfg)
-
-
-def _load_weights(cfg: RunConfig, folder: Path | None = None) -> Policy:
-    how = {name: getattr(cfg, name) for name in LOADED}
-    if cfg.tuning != "full":
-        return load_policy(cfg.model, adapter=folder, **how)
-    there = cfg.model if folder is None or is_sharded_checkpoint(folder) else str(folder)
-    if not dist.is_distributed():
-        if cfg.dtype == "bfloat16":
-            raise UserError(
-                'dtype="bfloat16" with tuning="full" in a process alone: weights of that format do '
-                "not feel small steps. Start it by `torchrun --nproc-per-node 1 -m r1lite`, which "
-                'keeps them in float32 and computes in bfloat16; or set dtype="float32".'
+    policy: Policy,
+    pool: Sequence[Problem],
+    rewards: Any,
+    loss_function: LossFunction,
+    advantage_function: AdvantageFunction | None,
+) -> None:
+    """The loop itself (arXiv 2402.03300, algorithm 1): everything else is in Run."""
+    optimizer, reference = make_optimizer(policy, cfg), make_reference(policy, cfg)
+    run.keep(policy=policy, optimizer=optimizer, reference=reference)
+    sampler = start_sampling(run, policy, cfg)
+    for step in run.rollouts(cfg.updates_per_rollout):
+        now, groups = cfg.at(step), []  # the settings of this step, and its groups of answers
+        update_engine(run, policy)
+        for problems in draws(now, step, pool, groups):
+            answers = sample(sampler, problems, now, step)
+            groups += score_all(answers, now, rewards, run.clock)
+        trained_on = chosen(groups, now)
+        advantages = compute_advantages(trained_on, now, policy, reference, advantage_function)
+        metrics, gaps = rollout_metrics(groups), {}
+        for batch in minibatches(trained_on, advantages, now, step, policy):
+            loss = backward(policy, batch, now, reference, loss_function)
+            norm = optimizer_step(
+                policy, [optimizer], now, run.step + 1, loss["tokens_trained"] > 0
             )
-        return load_policy(there, **how)
-    policy = load_policy(there, **how | {"device": "cpu", "dtype": "float32"})
-    shard(policy.model, cfg.device, getattr(torch, cfg.dtype))
-    return policy
+            gaps = gaps or {name: loss[name] for name in SAMPLER_GAPS}
+            run.log(**metrics | loss | norm | gaps)
+            update_reference(reference, policy, cfg, run.step)
+        keep_samples(run, groups, cfg)
+
+
+def problems_for(cfg: RunConfig, problems: Sequence[Any] | None) -> Sequence[Problem]:
+    """What rollouts draw from; empty where problems are generated."""
+    if problems is not None:
+        return list(problems)
+    return read_problems(cfg.problems) if cfg.problems else ()
+
+
+def start_sampling(run: Run, policy: Policy, cfg: RunConfig) -> Policy:
+    """The policy with the fastest engine that samples what it would, until the run ends."""
+    if cfg.fast:
+        run.sampler = run.enter(fast.sampling(policy, cfg.n_problems * cfg.group_size))
+    return run.sampler or policy
+
+
+def update_engine(run: Run, policy: Policy) -> None:
+    """Give an engine that holds weights of its own those of now."""
+    if policy.engine is not None:
+        policy.engine.update(policy.model)
+        run.clock.lap("sync")
+
+
+def update_reference(
+    reference: Reference | None, policy: Policy, cfg: RunConfig, step: int
+) -> None:
+    """Every cfg.reference_every updates the reference becomes the policy (the paper: 400)."""
+    if reference is not None and step % cfg.reference_every == 0:
+        reference.update_from(policy.model)
+
+
+def keep_samples(run: Run, groups: Sequence[Group], cfg: RunConfig) -> None:
+    """Rows of rollouts.jsonl, where a multiple of cfg.samples_every has been passed."""
+    before = run.step - cfg.updates_per_rollout
+    if run.step // cfg.samples_every > before // cfg.samples_every:
+        rows = ({"reward": g.rewards[0]} | sample_row(g) for g in groups[:N_SHOWN])
+        run.append("rollouts.jsonl", list(rows))

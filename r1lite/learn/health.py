@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from typing import Any
 
 from ..records import StepLog, UserError
 
+# what must be finite, in words
+WATCHED = {"loss": "loss", "grad_norm": "gradient norm", "entropy": "entropy"}
 PATIENCE = 3  # steps in a row before a symptom is called one
 
 
@@ -34,28 +35,41 @@ class Health:
     def replay(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take up the streaks of a run that is resumed, from its rows of metrics.jsonl."""
         for row in rows:
-            known = {f.name: row[f.name] for f in fields(StepLog) if f.name in row}
-            self.observe(StepLog(**known), row.get("sampler_gap_mean", 0.0))
+            self.observe(StepLog(row))
 
-    def observe(self, log: StepLog, sampler_gap_mean: float = 0.0) -> list[str]:
-        """New complaints about this step; raises RunStopped where going on would be a waste.
+    def observe(self, log: StepLog) -> list[str]:
+        """New warnings about this step; raises RunStopped where going on would be a waste.
 
-        sampler_gap_mean  nats by which sampler and trainer differ on a token, on average
+        What a training does not log is not watched: supervised training has no rewards.
         """
         skipped = self._dtype == "float16" and not math.isfinite(log.grad_norm)
         may_skip = 0 < self._streak("skipped", skipped) < PATIENCE
-        watched = (log.loss, log.entropy, 0.0 if may_skip else log.grad_norm)
-        if not all(map(math.isfinite, watched)):
+        watched = {n: log[n] for n in WATCHED if n in log}
+        if may_skip:
+            watched.pop("grad_norm")
+        if not all(map(math.isfinite, watched.values())):
+            shown = ", ".join(f"{words} {log[n]}" for n, words in WATCHED.items() if n in log)
             raise RunStopped(
-                f"step {log.step}: loss {log.loss}, gradient norm {log.grad_norm}, entropy "
-                f"{log.entropy}: all must be finite. Most often the learning rate is too high or "
-                "max_grad_norm too large. The last checkpoint is whole: lower learning_rate= and "
-                "start in a new run_dir."
+                f"step {log.step}: {shown}: all must be finite. Most often the learning rate is "
+                "too high or max_grad_norm too large. The last checkpoint is whole: lower "
+                "learning_rate= and start in a new run_dir."
             )
-        gap, limit = (
-            (log.sampler_gap, 0.01) if self._dtype == "float32" else (sampler_gap_mean, 0.05)
-        )
-        symptoms = {
+        warnings = []
+        if may_skip:
+            warnings.append(f"step {log.step} was not made: its gradient overflowed in float16.")
+        for name, (is_present, words) in self._symptoms(log).items():
+            if self._streak(name, is_present) == PATIENCE:
+                warnings.append(f"step {log.step}, {PATIENCE} steps in a row: {words}")
+        return warnings
+
+    def _symptoms(self, log: StepLog) -> dict[str, tuple[bool, str]]:
+        """Name -> whether the step shows it, and what to say; of a rollout's metrics alone."""
+        if "reward" not in log:
+            return {}
+        exact = self._dtype == "float32"
+        gap = log.sampler_gap if exact else log.get("sampler_gap_mean", 0.0)
+        unchecked = log.get("unchecked", 0.0)
+        return {
             "cut off": (
                 log.truncated == 1.0,
                 "every answer was cut off at the length limit, so none could be right. "
@@ -64,30 +78,26 @@ class Health:
             "equal": (
                 log.informative_groups == 0.0 and log.truncated < 1.0,
                 f"in every group all answers had the same reward (mean {log.reward:.2f}), so all "
-                "advantages are 0 and nothing is learned. "
-                + (
-                    "The problems are too easy now: take harder ones."
-                    if log.accuracy > 0.5
-                    else "The problems are too hard, or the reward never fires: read a few "
-                    "answers in rollouts.jsonl and check the reward on them."
-                ),
+                f"advantages are 0 and nothing is learned. {self._why_equal(log)}",
             ),
             "gap": (
-                gap > limit,
+                gap > (0.01 if exact else 0.05),
                 f"sampler and trainer disagree on log-probabilities by {gap:.3f} nats "
                 "before the update. The answers come from other weights or another temperature.",
             ),
             "unchecked": (
-                log.unchecked > 0.05,
-                f"a reward could not tell the worth of {log.unchecked:.0%} of the answers, and "
+                unchecked > 0.05,
+                f"a reward could not tell the worth of {unchecked:.0%} of the answers, and "
                 "they count 0. Its checker is too slow or broken: try it on answers in "
                 "rollouts.jsonl.",
             ),
         }
-        complaints = []
-        if may_skip:
-            complaints.append(f"step {log.step} was not made: its gradient overflowed in float16.")
-        for name, (is_present, words) in symptoms.items():
-            if self._streak(name, is_present) == PATIENCE:
-                complaints.append(f"step {log.step}, {PATIENCE} steps in a row: {words}")
-        return complaints
+
+    @staticmethod
+    def _why_equal(log: StepLog) -> str:
+        if log.get("accuracy", 0.0) > 0.5:
+            return "The problems are too easy now: take harder ones."
+        return (
+            "The problems are too hard, or the reward never fires: read a few answers in "
+            "rollouts.jsonl and check the reward on them."
+        )

@@ -3,12 +3,16 @@
 Two printed forms. DeepSeekMath (arXiv 2402.03300, eq. 3) has one ratio per token and averages
 over the tokens of an answer; R1 (arXiv 2501.12948, eq. 1 to 3) has one ratio per whole output
 and no 1/|o|. The R1 text speaks of clipped tokens, so which one was run cannot be read off it.
-Later papers turn single screws; r1lite.lab.objectives names their settings.
+Later papers change one part each; r1lite.lab.objectives names their settings.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+from ..config import RunConfig
+from .batching import Batch
 
 OBJECTIVES = ("deepseekmath", "r1-printed", "gspo", "cispo")
 ESTIMATORS = ("k1", "k2", "k3")
@@ -94,18 +98,18 @@ def grpo_terms(
     objective: str = "deepseekmath",
     divide_by: float | None = None,
 ) -> Terms:
-    """The clipped gain with its sign turned, plus beta times the KL estimate, per answer.
+    """GRPO loss per answer: minus the clipped surrogate, plus beta times the KL estimate.
 
     logp_*         (B, L-1) log-probabilities (nats); new has the gradient, old is the policy's
                    that wrote the answer
-    advantages     (B,)     the same for every token of an answer
+    advantages     (B,) the same for every token of an answer, or (B, L-1) of each token
     response_mask  (B, L-1) True where the policy wrote the token
     clip_epsilon   the ratio counts between 1 - eps and 1 + eps; R1 used 10, so that only ratios
                    above 11 with a positive advantage are cut. clip_epsilon_high is the eps above
                    1, if it is another (DAPO's clip-higher)
     dual_clip      ratios count at most this much, also for negative advantages; None: no limit
     logp_sampler   (B, L-1) what the engine that wrote the answer made of that policy, if it rounds
-                   otherwise than the trainer: the gain is then multiplied by old / sampler, but
+                   otherwise than the trainer: the surrogate is then multiplied by old / sampler, but
                    at most by importance_cap (truncated importance sampling, Yao et al. 2025)
     estimator      of the KL: k1, k2 or k3; kl_importance_weighted multiplies it by the ratio,
                    which makes the gradient of k1 and k3 the KL's own
@@ -116,12 +120,7 @@ def grpo_terms(
     When the ratios are 1 and beta is 0, the values of a group add up to 0 and the gradient does
     not: the gradient of a ratio at 1 is that of the log-probability.
     """
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective={objective!r} must be one of {', '.join(OBJECTIVES)}")
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator={estimator!r} must be one of {', '.join(ESTIMATORS)}")
-    if beta and logp_ref is None:
-        raise ValueError(f"beta={beta} needs logp_ref: the KL penalty compares with the reference")
+    _check_choices(objective, estimator, beta, logp_ref)
     mask = response_mask.to(logp_new.dtype)
     n_tokens = mask.sum(-1, keepdim=True).clamp(min=1)
     log_ratio = (logp_new - logp_old.to(logp_new.dtype)) * mask
@@ -129,22 +128,24 @@ def grpo_terms(
         log_ratio = log_ratio.sum(-1, keepdim=True)
     if objective == "gspo":
         log_ratio = log_ratio / n_tokens
-    ratio, advantage = log_ratio.exp(), advantages.to(logp_new.dtype)[:, None]
+    ratio, advantage = log_ratio.exp(), advantages.to(logp_new.dtype)
+    if advantage.dim() == 1:
+        advantage = advantage[:, None]
     high = 1 + (clip_epsilon if clip_epsilon_high is None else clip_epsilon_high)
     if objective == "cispo":
         was_clipped = ratio > high
-        gain = ratio.clamp(max=high).detach() * advantage * logp_new
+        surrogate = ratio.clamp(max=high).detach() * advantage * logp_new
     else:
-        counted = ratio if dual_clip is None else ratio.clamp(max=dual_clip)
-        clipped = ratio.clamp(1 - clip_epsilon, high) * advantage
-        gain = torch.minimum(counted * advantage, clipped)
-        was_clipped = (clipped < counted * advantage) | ((counted < ratio) & (advantage < 0))
+        surrogate, was_clipped = clipped_surrogate(
+            ratio, advantage, 1 - clip_epsilon, high, dual_clip
+        )
     if logp_sampler is not None:
-        off = (logp_old - logp_sampler).to(logp_new.dtype) * mask
+        log_weight = (logp_old - logp_sampler).to(logp_new.dtype) * mask
         if log_ratio.shape[-1] == 1:  # the weight is that of what the ratio is of
-            off = off.sum(-1, keepdim=True) / (n_tokens if objective == "gspo" else 1)
-        gain = gain * off.exp().clamp(max=importance_cap)
-    kl = torch.zeros_like(gain)
+            log_weight = log_weight.sum(-1, keepdim=True)
+            log_weight = log_weight / (n_tokens if objective == "gspo" else 1)
+        surrogate = surrogate * log_weight.exp().clamp(max=importance_cap)
+    kl = torch.zeros_like(surrogate)
     if beta:
         new, ref = logp_new * mask, logp_ref * mask
         if objective == "r1-printed":
@@ -157,7 +158,67 @@ def grpo_terms(
 
     divisor = n_tokens if divide_by is None else torch.full_like(n_tokens, divide_by)
     return Terms(
-        per_answer=per_answer(beta * kl - gain, divisor),
+        per_answer=per_answer(beta * kl - surrogate, divisor),
         kl=per_answer(kl, n_tokens).detach(),
         n_clipped=(was_clipped & response_mask).sum().to(mask.dtype),
+    )
+
+
+def clipped_surrogate(
+    ratio: torch.Tensor,
+    advantage: torch.Tensor,
+    low: float,
+    high: float,
+    dual_clip: float | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """PPO's min(r A, clip(r, low, high) A), and where it is the clip that counts.
+
+    Both (B, L-1) or (B, 1), as the ratio is. With dual_clip, r counts at most this much.
+    """
+    counted = ratio if dual_clip is None else ratio.clamp(max=dual_clip)
+    clipped = ratio.clamp(low, high) * advantage
+    was_clipped = (clipped < counted * advantage) | ((counted < ratio) & (advantage < 0))
+    return torch.minimum(counted * advantage, clipped), was_clipped
+
+
+def _check_choices(objective: str, estimator: str, beta: float, logp_ref: Any) -> None:
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective={objective!r} must be one of {', '.join(OBJECTIVES)}")
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator={estimator!r} must be one of {', '.join(ESTIMATORS)}")
+    if beta and logp_ref is None:
+        raise ValueError(f"beta={beta} needs logp_ref: the KL penalty compares with the reference")
+
+
+def grpo_loss(logps: torch.Tensor, batch: Batch, cfg: RunConfig) -> Terms:
+    """grpo_terms of a batch with the settings of a run: what train() minimises by default.
+
+    logps  (B, L-1) log-probabilities (nats) of the batch's tokens under the policy of now
+    A loss of your own has this signature; it may return per-answer values (B,) alone.
+    """
+    logp_old, logp_sampler = batch.logp_old, None
+    if cfg.importance_cap:  # the old policy as the trainer sees it; of one update: that of now
+        logp_sampler = batch.logp_old
+        logp_old = logps.detach() if batch.logp_trainer is None else batch.logp_trainer
+    divide_by = {
+        "sequence_mean": None,
+        "token_mean": batch.mean_length,
+        "max_length": float(cfg.max_new_tokens),
+    }
+    return grpo_terms(
+        logps,
+        logp_old,
+        batch.advantages,
+        batch.response_mask,
+        clip_epsilon=cfg.clip_epsilon,
+        clip_epsilon_high=cfg.clip_epsilon_high or None,
+        dual_clip=cfg.dual_clip or None,
+        logp_sampler=logp_sampler,
+        importance_cap=cfg.importance_cap,
+        beta=cfg.beta if batch.logp_ref is not None else 0.0,
+        logp_ref=batch.logp_ref,
+        estimator=cfg.kl_estimator,
+        kl_importance_weighted=cfg.kl_importance_weighted,
+        objective=cfg.objective,
+        divide_by=divide_by[cfg.loss_aggregation],
     )

@@ -1,8 +1,8 @@
 """The front half of a step: problems -> prompts -> groups of answers -> rewards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from statistics import fmean
 
 from .. import dist
 from ..config import RunConfig
@@ -32,39 +32,64 @@ def draw_problems(
     return [make_problem(cfg.family, "train", cfg.seed, rollout, i) for i in numbers]
 
 
-def sample(policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int) -> list[Group]:
-    """A group of answers to each problem, not yet scored."""
-    return [group for part in _written(policy, problems, cfg, step) for group in part]
+def draws(
+    cfg: RunConfig, step: int, pool: Sequence[Problem], groups: Sequence[Group]
+) -> Iterator[list[Problem]]:
+    """The problems of the rollout before an update: one draw, or more with dynamic sampling.
+
+    groups  those that were sampled so far. With dynamic sampling (DAPO, arXiv 2503.14476, 3.2)
+            problems are drawn until cfg.n_problems of them are informative, ATTEMPTS times at most
+    """
+    rollout = (step - 1) // cfg.updates_per_rollout
+    for attempt in range(ATTEMPTS if cfg.dynamic_sampling else 1):
+        if sum(map(is_informative, groups)) < cfg.n_problems:
+            yield draw_problems(cfg, rollout, pool, attempt)
 
 
-def _written(policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int):
-    length, key = cfg.max_new_tokens, (cfg.seed, step)
+def is_informative(group: Group) -> bool:
+    """Whether rewards differ within the group; else all its advantages are 0."""
+    return len(set(group.rewards)) > 1
+
+
+def chosen(groups: Sequence[Group], cfg: RunConfig) -> list[Group]:
+    """The cfg.n_problems groups to train on: the informative ones first, if more were sampled."""
+    if not cfg.dynamic_sampling:
+        return list(groups)
+    return sorted(groups, key=is_informative, reverse=True)[: cfg.n_problems]
+
+
+def sample(
+    policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int
+) -> Iterator[list[Group]]:
+    """Groups of answers to the problems, some at a time; of many processes each its share."""
     return sample_parts(
-        policy, problems, cfg.group_size, length, cfg.temperature, 1.0, cfg.template, key
+        policy,
+        dist.shard(problems),
+        cfg.group_size,
+        cfg.max_new_tokens,
+        cfg.temperature,
+        1.0,
+        cfg.template,
+        (cfg.seed, step),
     )
 
 
-def rollout(
-    policy: Policy,
-    problems: Sequence[Problem],
+def score_all(
+    parts: Iterable[list[Group]],
     cfg: RunConfig,
-    step: int,
     rewards: Mapping[str, Reward] | None = None,
     clock: Clock | None = None,
 ) -> list[Group]:
-    """Sample a group of answers to each problem and score them.
+    """All groups, from all processes, with their rewards.
 
-    Of many processes each does so with its share of the problems, and all get all groups.
-    A rollout that is written in parts is scored in parts, each beside the writing of the next, so
-    that a slow reward costs only what it takes longer than the model.
+    Each part is scored beside the sampling of the next, so that a slow reward costs only what it
+    takes longer than the model.
     """
-    clock = clock or Clock()
-    beside = ThreadPoolExecutor(1)
+    clock, beside = clock or Clock(), ThreadPoolExecutor(1)
     try:
-        written = _written(policy, dist.shard(problems), cfg, step)
-        parts = [beside.submit(reward, part, cfg, rewards) for part in written]
+        scored = [beside.submit(reward, part, cfg, rewards) for part in parts]
         clock.lap("rollout")
-        groups = dist.all_gather(group for part in parts for group in part.result())
+        groups = dist.all_gather(group for part in scored for group in part.result())
         clock.lap("reward")
     finally:
         beside.shutdown(wait=False, cancel_futures=True)  # an error waits for no reward
@@ -84,69 +109,21 @@ def reward(
     return score(groups, cfg.reward_weights, {**(rewards or {}), **punished})
 
 
-def collect_groups(
-    policy: Policy,
-    cfg: RunConfig,
-    step: int,
-    pool: Sequence[Problem],
-    rewards: Mapping[str, Reward] | None,
-    clock: Clock,
-) -> tuple[list[Group], list[Group]]:
-    """The cfg.n_problems groups to train on before an update, and all that were sampled.
-
-    With dynamic sampling (arXiv 2503.14476, 3.2) problems are drawn until so many groups have
-    unequal rewards; groups that teach nothing fill up what is missing after ATTEMPTS draws.
-    """
-    index, teaching, every = (step - 1) // cfg.updates_per_rollout, [], []
-    for attempt in range(ATTEMPTS if cfg.dynamic_sampling else 1):
-        problems = draw_problems(cfg, index, pool, attempt)
-        clock.lap("other")
-        every += rollout(policy, problems, cfg, step, rewards, clock)
-        teaching = [group for group in every if len(set(group.rewards)) > 1]
-        if len(teaching) >= cfg.n_problems:
-            break
-    if not cfg.dynamic_sampling:
-        return every, every
-    rest = [group for group in every if len(set(group.rewards)) == 1]
-    return (teaching + rest)[: cfg.n_problems], every
-
-
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Means over a rollout: its part of the StepLog."""
+    """Means over a rollout, of METRICS; a reward that is no rule is "reward/name"."""
     answers = [completion for group in groups for completion in group.completions]
 
     def mean(values: list[float]) -> float:
         return sum(values) / max(len(values), 1)
 
-    def part(name: str) -> float:
-        return mean([v for g in groups for v in g.parts.get(name, ()) if v is not None])
-
+    parts = {n: [v for g in groups for v in g.parts[n] if v is not None] for n in groups[0].parts}
+    rules = {name: mean(parts.pop(name, [])) for name in ("accuracy", "format")}
     return {
         "reward": mean([r for g in groups for r in g.rewards]),
-        "accuracy": part("accuracy"),
-        "format": part("format"),
+        **rules,
         "length": mean([len(a.token_ids) for a in answers]),
         "truncated": mean([a.truncated for a in answers]),
         "unchecked": mean([None in values for g in groups for values in zip(*g.parts.values())]),
-        "informative_groups": mean([len(set(g.rewards)) > 1 for g in groups]),
+        "informative_groups": mean([is_informative(g) for g in groups]),
         "entropy": -sum(sum(a.logps) for a in answers) / sum(len(a.token_ids) for a in answers),
-    }
-
-
-def reward_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Means of the rewards that StepLog has no field for, as "reward/name"."""
-    names = [name for name in groups[0].parts if name not in ("accuracy", "format")]
-    told = {n: [v for g in groups for v in g.parts[n] if v is not None] for n in names}
-    return {f"reward/{name}": sum(v) / len(v) for name, v in told.items() if v}
-
-
-def sample_row(group: Group) -> dict[str, Any]:
-    """The first answer to a problem, as a row of rollouts.jsonl and samples.jsonl."""
-    first, problem = group.completions[0], group.problem
-    return {
-        "problem_id": problem.problem_id,
-        "question": problem.question,
-        "answer": first.text,
-        "tokens": len(first.token_ids),
-        "truncated": first.truncated,
-    }
+    } | {f"reward/{name}": fmean(values) for name, values in parts.items() if values}

@@ -167,3 +167,24 @@ def _is_plain(model: Any, body: Any, head: Any) -> bool:
     by_hand = head(body(input_ids=tokens, use_cache=False).last_hidden_state)
     model.train(was_training)
     return torch.equal(scores, by_hand)
+
+
+class AnswerLogps:
+    """Log-probabilities of answers under a model as it is now (stub)."""
+
+    def __init__(self, model, rows, pad_id, temperature):
+        self.model, self.temperature = model, temperature
+        self.n_real = self.n_computed = 0
+
+    def of(self, rows, batch):
+        self.n_real += sum(map(len, rows))
+        self.n_computed += len(rows) * max(map(len, rows))
+        return token_logps(
+            self.model,
+            batch.token_ids,
+            response_mask=batch.response_mask,
+            temperature=self.temperature,
+        )
+
+    def backward(self):
+        """Nothing is left to do."""

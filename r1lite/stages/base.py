@@ -4,16 +4,18 @@ No step of it is R1; it is what DeepSeek-V3-Base is to R1-Zero: a model that has
 right and wrong, and that no one has yet rewarded for anything.
 """
 
-import time
 from pathlib import Path
 
 import torch
 
+from ..config import SftConfig
+from ..learn.batching import Row
+from ..learn.optimizer import with_peaks
+from ..learn.sft import train_sft
 from ..policy.load import TOKENIZER_MAP, Policy, save_policy
 from ..records import UserError
-from ..runlog import append_jsonl, atomic_path, truncate_jsonl
+from ..runlog import atomic_path
 from .documents import PAD_TOKEN, STOP_TOKEN, UNKNOWN_TOKEN, document, vocabulary
-from .sft import next_token_backward
 
 SHAPE = {
     "hidden_size": 128,
@@ -65,27 +67,29 @@ def make_model(tokenizer, seed: int, shape: dict | None = None):
     return Qwen2ForCausalLM(config)
 
 
-def _optimizers(model) -> list[torch.optim.Optimizer]:
+def make_optimizers(policy: Policy) -> list[torch.optim.Optimizer]:
     """Muon for the matrices, AdamW for embeddings, norms and biases.
 
     In short trials its loss fell sooner than with AdamW alone.
     """
-    named = list(model.named_parameters())
+    named = list(policy.model.named_parameters())
     matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n]
     rest = [p for n, p in named if not (p.ndim == 2 and "embed" not in n)]
     return [
-        torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.0),
-        torch.optim.AdamW(rest, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        with_peaks(torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.0)),
+        with_peaks(
+            torch.optim.AdamW(rest, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        ),
     ]
 
 
-def rate_factor(step: int, steps: int) -> float:
-    """Share of the peak learning rate at a step (from 0): a warm-up, then a line down to 0.
-
-    >>> rate_factor(0, 5000) < 0.04, rate_factor(2500, 5000), rate_factor(3750, 5000)
-    (True, 0.5, 0.25)
-    """
-    return min(1.0, (step + 1) / WARMUP) * (1 - step / steps)
+def base_config(steps: int, seed: int, run_dir: Path | str) -> SftConfig:
+    """The supervised training that makes a base: all tokens, a short warm-up, a line down to 0."""
+    return SftConfig(
+        model="", steps=steps, seed=seed, batch_size=DOCUMENTS_PER_STEP, train_on="all",
+        schedule="linear", warmup_steps=WARMUP, micro_batch_tokens=1024, device="cpu",
+        run_dir=str(run_dir), checkpoint_every=SAVE_EVERY,
+    )  # fmt: skip
 
 
 def build_base(
@@ -95,77 +99,38 @@ def build_base(
     seed: int = 0,
     reflect: bool = True,
     work: Path | str = "runs/base",
-    budget: int = 1024,
     progress: bool = True,
 ) -> Path:
     """Train the base and write it to `out`; resumes by itself from `work` if it was stopped.
 
     reflect  False makes the no-reflection base: the same documents without reflection markers
-    Returns the folder. Progress goes to work/metrics.jsonl: step, tokens, loss, seconds.
+    Returns the folder. Progress goes to work/metrics.jsonl.
     """
-    from tqdm import tqdm
-
     if steps < 1:
         raise UserError(
             f"steps={steps}: a base needs at least 1 step; the shipped one took {STEPS}."
         )
-    work = Path(work)
-    work.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
-    words = tokenizer.get_vocab()
-    model = make_model(tokenizer, seed)
-    optimizers = _optimizers(model)
-    peaks = [o.param_groups[0]["lr"] for o in optimizers]
-    start, tokens, seconds = 0, 0, 0.0
-    settings = {"steps": steps, "seed": seed, "reflect": reflect}
-    if (work / "state.pt").exists():
-        state = torch.load(work / "state.pt", weights_only=True)
-        if state["settings"] != settings:
-            raise UserError(
-                f"{work} holds a base with other settings ({state['settings']}, asked for "
-                f"{settings}): a run is resumed with the settings it was begun with. "
-                "Delete that folder or name another one."
-            )
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"]):
-            optimizer.load_state_dict(saved)
-        start, tokens, seconds = state["step"], state["tokens"], state["seconds"]
-        truncate_jsonl(work / "metrics.jsonl", start)
-    begun = time.perf_counter() - seconds
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc="base", disable=not progress)
-    for step in bar:
-        documents = [
-            [words[w] for w in document(seed, i, reflect=reflect).split()]
-            + [tokenizer.eos_token_id]
-            for i in range(step * DOCUMENTS_PER_STEP, (step + 1) * DOCUMENTS_PER_STEP)
-        ]
-        for optimizer, peak in zip(optimizers, peaks):
-            optimizer.param_groups[0]["lr"] = peak * rate_factor(step, steps)
-        loss = next_token_backward(model, documents, pad_id=tokenizer.pad_token_id, budget=budget)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        tokens += sum(map(len, documents))
-        bar.set_postfix(loss=f"{loss:.3f}")
-        done = step + 1
-        if done % 20 == 0 or done == steps:
-            seconds = time.perf_counter() - begun
-            row = {"step": done, "tokens": tokens, "loss": loss, "seconds": round(seconds, 1)}
-            append_jsonl(work / "metrics.jsonl", row)
-        if done % SAVE_EVERY == 0 or done == steps:
-            with atomic_path(work / "state.pt") as temporary:
-                torch.save(
-                    {
-                        "model": model.state_dict(),
-                        "optimizers": [o.state_dict() for o in optimizers],
-                        "step": done,
-                        "tokens": tokens,
-                        "seconds": seconds,
-                        "settings": settings,
-                    },
-                    temporary,
-                )
+    ids, stop_id = tokenizer.get_vocab(), tokenizer.eos_token_id
+
+    def documents(step: int) -> list[Row]:
+        """Document i is read once, at step i // DOCUMENTS_PER_STEP."""
+        first = step * DOCUMENTS_PER_STEP
+        texts = (document(seed, first + i, reflect=reflect) for i in range(DOCUMENTS_PER_STEP))
+        tokens = ([*(ids[w] for w in t.split()), stop_id] for t in texts)
+        return [Row(row[:1], row[1:]) for row in tokens]
+
+    start = Policy(make_model(tokenizer, seed), tokenizer, SHAPE["max_position_embeddings"])
+    result = train_sft(
+        base_config(steps, seed, work),
+        documents,
+        policy=start,
+        optimizers=make_optimizers,
+        stage="base",
+        progress=progress,
+    )
+    if result.interrupted:
+        raise KeyboardInterrupt  # a shorter training is no base; the same call goes on from there
     with atomic_path(out) as temporary:
-        save_policy(Policy(model, tokenizer, SHAPE["max_position_embeddings"]), temporary)
+        save_policy(result.policy, temporary)
     return Path(out)

@@ -22,6 +22,8 @@ def _card(folder: Path, figures: dict[str, Any], metrics: list[dict[str, Any]]) 
     policy = load_policy(str(folder), device="cpu")
     n_parameters = sum(p.numel() for p in policy.model.parameters())
     last, run = metrics[-1], describe_run()
+    tokens = sum(row["tokens_trained"] for row in metrics)
+    minutes = sum(row["seconds"]["step"] for row in metrics) / 60
     shares = ", ".join(f"{kind} {share} %" for kind, share in SHARES.items())
     lines = [
         f"# {folder.name}",
@@ -30,10 +32,10 @@ def _card(folder: Path, figures: dict[str, Any], metrics: list[dict[str, Any]]) 
         "scratch on documents of the tiny world. It is a *base*: it has read guesses, searches, "
         "give-ups and missing tags in two languages, and nothing has rewarded it yet.",
         "",
-        f"- corpus: {last['step'] * DOCUMENTS_PER_STEP:,} documents, {last['tokens']:,} tokens, "
+        f"- corpus: {last['step'] * DOCUMENTS_PER_STEP:,} documents, {tokens:,} tokens, "
         f"each read once; by kind: {shares}",
         f"- training: {last['step']:,} steps of {DOCUMENTS_PER_STEP} documents, "
-        f"{last['seconds'] / 60:.0f} minutes beside other work on {run['hardware']}, "
+        f"{minutes:.0f} minutes beside other work on {run['hardware']}, "
         f"torch {run['versions']['torch']}; last loss {last['loss']:.3f} nats per token",
         "- it knows no words but its own: other words become `<unk>`",
         "",

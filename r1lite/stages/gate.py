@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig, preset
+from ..evaluation import grade
+from ..evaluation.held_out import held_out, sample_for_eval
 from ..learn import train
 from ..policy import Policy, load_policy
 from ..runlog import read_json, write_json
 from ..world import FAMILIES
-from .zero import held_out, measure, search_report
+from .zero import search_report
 
 # (figure, lowest, highest): at temperature 1, on held-out countdown problems
 SEARCH_LIMITS = (
@@ -25,7 +27,8 @@ GAIN_STEPS, LEAST_GAIN = 30, 0.10
 def base_rates(policy: Policy, family: str, cfg: RunConfig, k: int = 16) -> dict[str, Any]:
     """Held-out rates of a policy in a family at temperature 1."""
     problems = held_out(family, 80)
-    return measure(policy, cfg, problems, k=k, temperature=1.0, top_p=1.0).as_dict()
+    groups = sample_for_eval(policy, cfg, problems, k=k, temperature=1.0, top_p=1.0)
+    return grade(groups).as_dict()
 
 
 def gate_config(model: str, family: str, work: Path) -> RunConfig:

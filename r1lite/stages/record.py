@@ -10,7 +10,7 @@ from ..records import UserError
 from ..runlog import describe_run, read_json, read_jsonl, write_json
 from .arms import ARMS
 from .base import build_base
-from .zero import finished, run_zero, search_report
+from .zero import is_finished, run_zero, search_report
 
 RECORDED = Path("data/recorded")
 WORK = Path("runs/record")
@@ -27,7 +27,7 @@ def record(name: str, *, progress: bool = True) -> Path:
     if name not in names():
         raise UserError(f"recording {name!r} is unknown: it must be one of {', '.join(names())}.")
     target = RECORDED / name
-    if finished(target):
+    if is_finished(target):
         print(f"{name}: finished before, skipped")
         return target
     base, seed = name.rsplit("_seed", 1)
@@ -68,7 +68,7 @@ def make_weak_base(steps: int, *, progress: bool = True) -> Path:
 
 def load_recorded(prefix: str) -> list[dict[str, Any]]:
     """run.json, metrics, evals and samples of every finished recording whose name starts so."""
-    folders = sorted(p for p in RECORDED.glob(f"{prefix}*") if finished(p))
+    folders = sorted(p for p in RECORDED.glob(f"{prefix}*") if is_finished(p))
     return [
         {
             "name": folder.name,

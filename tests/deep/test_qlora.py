@@ -8,7 +8,7 @@ from conftest import VARIED
 from test_many import launch, same_run
 
 from r1lite.learn import train
-from r1lite.learn.update import make_optimizer
+from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import load_policy, sample_groups, token_logps
 from r1lite.policy.adapters import Reference, merged, trainable, weight_of
 from r1lite.policy.load import save_policy

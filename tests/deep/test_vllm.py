@@ -273,10 +273,10 @@ def _kl_penalty(tuning: str) -> dict:
 
     from r1lite import dist
     from r1lite.config import RunConfig
-    from r1lite.learn import grpo, train
+    from r1lite.learn import models, train
 
-    loaded, real = [], grpo._load_weights
-    grpo._load_weights = lambda *a: loaded.append(a) or real(*a)
+    loaded, real = [], models.load_weights
+    models.load_weights = lambda *a: loaded.append(a) or real(*a)
     rows, group = [], []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,144 @@
+"""What a run computes, in one hash: settings, rewards, problems, loss, template, weights.
+
+A folder holds one run. Without the hash, a second run in it (another reward, another loss) would
+take up the first one's checkpoint and return its weights.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+import torch
+
+from ..config import RESUMABLE, TrainingConfig
+from ..records import UserError
+from ..runlog import read_json
+
+
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # where in memory an object is, in its repr
+
+
+def digest(value: Any) -> str:
+    """16 hex digits that depend on the value alone, of anything that `plain` can write down."""
+    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plain(value: Any) -> Any:
+    """A value in JSON's terms: a function by what it computes, weights by their content."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(value[key]) for key in value}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    if isinstance(value, torch.Tensor):
+        return weights_digest({"": value})
+    if isinstance(value, torch.nn.Module):
+        return weights_digest(value.state_dict())
+    if callable(value) and not is_dataclass(value):
+        return function_name(value)
+    if is_dataclass(value):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    return f"{type(value).__qualname__} {ADDRESS.sub('', repr(value))}"
+
+
+def function_name(function: Any) -> str:
+    """A function's name; where it is not r1lite's, with a digest of its code and what it reads.
+
+    Its code is the bytecode with its constants and names; what it reads are its defaults and the
+    values that it closes over. A global that it reads counts by its name alone.
+    """
+    if isinstance(function, functools.partial):
+        bound = digest([list(function.args), function.keywords])
+        return f"partial {function_name(function.func)} {bound}"
+    if isinstance(function, MethodType):
+        return f"{function_name(function.__func__)} of {digest(vars(function.__self__))}"
+    if not isinstance(function, FunctionType):  # an object with __call__, or a builtin
+        own = getattr(type(function), "__call__", None)
+        if isinstance(own, FunctionType):
+            return f"{function_name(own)} of {digest(getattr(function, '__dict__', {}))}"
+        return f"{type(function).__module__}.{getattr(function, '__qualname__', function)}"
+    name = f"{function.__module__}.{function.__qualname__}"
+    inner = getattr(function, "__wrapped__", None)
+    if inner is not None:
+        return function_name(inner)
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    if function.__module__.startswith("r1lite.") and not cells:
+        return name
+    read = [function.__defaults__, function.__kwdefaults__, cells]
+    return f"{name} {digest([_code(function.__code__), read])}"
+
+
+def _code(code: CodeType) -> list[Any]:
+    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return [code.co_code.hex(), constants, list(code.co_names)]
+
+
+def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """A digest of tensors by name, whatever their type and wherever they are."""
+    total = hashlib.sha256()
+    for name, tensor in state.items():
+        total.update(name.encode())
+        flat = tensor.detach().contiguous().cpu().flatten()
+        total.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    return total.hexdigest()[:16]
+
+
+def identity_of(cfg: TrainingConfig, **parts: Any) -> dict[str, Any]:
+    """What a run computes, part by part, with the hash of all of it as "hash".
+
+    parts  what is handed in beside the settings: rewards, problems, loss, ...; None is left out
+    Only settings that differ from their default count: a setting that is added later, at its
+    default, leaves older runs what they are.
+    """
+    identity = {"settings": plain(cfg.non_default())}
+    for name, value in parts.items():
+        if value is not None:
+            identity[name] = plain(value) if name == "rewards" else digest(value)
+    return identity | {"hash": digest(identity)}
+
+
+def check_same_run(run_dir: Path, identity: Mapping[str, Any], cfg: TrainingConfig) -> None:
+    """Raises UserError if the folder holds another run than the one that is asked for."""
+    path = run_dir / "run.json"
+    if not path.exists():
+        return
+    saved = read_json(path).get("identity", {})
+    if saved.get("hash") == identity["hash"]:
+        return
+    differing = _differences(saved, identity, cfg)
+    raise UserError(
+        f"{run_dir} holds another run ({'; '.join(differing)}): a folder holds one run, and it is "
+        "resumed with the settings, rewards, problems and loss it was begun with. Set run_dir= to "
+        'a new folder, or to "" for one that is named after the run, or delete this one.'
+    )
+
+
+def _differences(saved: Mapping, asked: Mapping, cfg: TrainingConfig) -> list[str]:
+    if not saved:
+        return ["written by an older version, which did not note what it computed"]
+    lines, defaults = [], asdict(type(cfg)())
+    for name in dict.fromkeys([*saved, *asked]):
+        if name == "hash" or saved.get(name) == asked.get(name):
+            continue
+        if name != "settings":
+            lines.append(f"other {name}")
+            continue
+        then, now = saved.get(name, {}), asked.get(name, {})
+        for field in dict.fromkeys([*then, *now]):
+            before, after = (
+                then.get(field, defaults.get(field)),
+                now.get(field, defaults.get(field)),
+            )
+            if before != after and field not in RESUMABLE:
+                lines.append(f"{field}: {before!r} then, {after!r} now")
+    return lines or ["an unknown difference"]

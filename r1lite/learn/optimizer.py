@@ -1,0 +1,93 @@
+"""The optimizer, its learning rate over a run, and one step of it."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from .. import dist
+from ..config import TrainingConfig
+from ..policy.adapters import trainable
+from ..policy.load import Policy
+from ..policy.shard import is_sharded, whole
+from ..records import UserError, needs
+
+
+def make_optimizer(policy: Policy, cfg: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW without weight decay, as nothing but the loss should move a weight.
+
+    "adamw_8bit" keeps its two moments in 8 bits, "paged_adamw_8bit" also moves them to the main
+    memory while the GPU is full (bitsandbytes; matrices below 4,096 numbers stay in 32 bits).
+    Raises UserError where bitsandbytes is missing, or cannot do it.
+    """
+    weights = list(trainable(policy.model).values())
+    if cfg.optimizer != "adamw" and is_sharded(policy.model):
+        raise UserError(
+            f"optimizer={cfg.optimizer!r} cannot keep its moments sharded, as torchrun trains "
+            'all weights. Set optimizer="adamw", or train an adapter: tuning="lora".'
+        )
+    if cfg.optimizer == "adamw":
+        kind, how = torch.optim.AdamW, {"fused": True}
+    else:
+        kind, how = _adamw_8bit(cfg), {}
+    return with_peaks(kind(weights, lr=cfg.learning_rate, weight_decay=0.0, **how))
+
+
+def _adamw_8bit(cfg: TrainingConfig) -> type[torch.optim.Optimizer]:
+    with needs(f"optimizer={cfg.optimizer!r}", "bitsandbytes", 'set optimizer="adamw"'):
+        from bitsandbytes import optim
+    return optim.AdamW8bit if cfg.optimizer == "adamw_8bit" else optim.PagedAdamW8bit
+
+
+def with_peaks(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer, its learning rates noted as the peaks that learning_rate_factor scales."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def learning_rate_factor(cfg: TrainingConfig, step: int) -> float:
+    """Share of the peak learning rate at an update (from 1): a linear warm-up, then the schedule.
+
+    schedule  "constant" (of RL always); "linear" falls in a line, "cosine" in half a wave, both to
+              min_learning_rate, which is a share of the peak too
+    """
+    warmup = min(1.0, step / max(cfg.warmup_steps, 1))
+    schedule, done = getattr(cfg, "schedule", "constant"), (step - 1) / cfg.steps
+    if schedule == "constant":
+        return warmup
+    left = 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return warmup * (cfg.min_learning_rate + (1 - cfg.min_learning_rate) * left)
+
+
+def optimizer_step(
+    policy: Policy,
+    optimizers: Sequence[torch.optim.Optimizer],
+    cfg: TrainingConfig,
+    step: int,
+    has_gradient: bool = True,
+) -> dict[str, float]:
+    """Clip the gradient, set the learning rate, step, and forget the gradient.
+
+    step          the update, counted from 1
+    has_gradient  False where nothing was trained on: Adam's momentum would move the weights for
+                  no reason, so no step is made
+    Returns {"grad_norm": L2 norm before the clip}. Where it is not finite no step is made: the
+    weights, and Adam's moments, would never recover.
+    """
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    parameters = [p for group in groups for p in group["params"]]
+    grad_norm = 0.0
+    if has_gradient:
+        if not is_sharded(policy.model):
+            dist.all_reduce_gradients(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)
+        grad_norm = whole(norm).item()
+        if math.isfinite(grad_norm):
+            for group in groups:
+                group["lr"] = group["initial_lr"] * learning_rate_factor(cfg, step)
+            for optimizer in optimizers:
+                optimizer.step()
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    return {"grad_norm": grad_norm}
