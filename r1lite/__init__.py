@@ -1,52 +1,40 @@
-"""r1lite: understand DeepSeek-R1 by running it. These are the names a notebook uses."""
+"""r1lite: understand DeepSeek-R1 by running it. These are the names a notebook uses.
 
-from .config import PRESETS, RunConfig, preset
-from .evaluation import Report, evaluate, grade, pass_at_k, pass_curve
-from .learn import Result, group_advantages, grpo_terms, k3, train
-from .policy import Policy, load_policy, sample_groups, token_logps
-from .prompt import TEMPLATES, render, split_answer
-from .records import Completion, Group, Problem, StepLog, UserError
-from .rewards import accuracy_reward, format_reward, is_right_leniently, is_right_output, score
-from .stages.search import search_metrics
-from .world import FAMILIES, check_answer, clusters, make_problems, read_problems
+Each is imported when it is asked for, so that `python -m r1lite --help` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "FAMILIES",
-    "PRESETS",
-    "TEMPLATES",
-    "Group",
-    "Policy",
-    "Problem",
-    "Report",
-    "Result",
-    "Completion",
-    "RunConfig",
-    "StepLog",
-    "UserError",
-    "accuracy_reward",
-    "clusters",
-    "evaluate",
-    "format_reward",
-    "grade",
-    "group_advantages",
-    "grpo_terms",
-    "check_answer",
-    "is_right_output",
-    "is_right_leniently",
-    "k3",
-    "load_policy",
-    "make_problems",
-    "pass_at_k",
-    "pass_curve",
-    "preset",
-    "read_problems",
-    "render",
-    "sample_groups",
-    "score",
-    "search_metrics",
-    "split_answer",
-    "token_logps",
-    "train",
-]
+_WHERE = {
+    "config": ("PRESETS", "RunConfig", "SftConfig", "preset"),
+    "records": ("METRICS", "Completion", "Group", "Problem", "StepLog", "UserError"),
+    "prompt": ("TEMPLATES", "render", "split_answer"),
+    "world": ("FAMILIES", "check_answer", "clusters", "make_problems", "read_problems"),
+    "policy": ("Policy", "load_policy", "sample_groups", "save_policy", "token_logps"),
+    "rewards": (
+        "accuracy_reward", "format_reward", "is_right_leniently", "is_right_output", "score",
+    ),
+    "evaluation": ("Report", "evaluate", "grade", "pass_at_k", "pass_curve"),
+    "learn": (
+        "Every", "Result", "group_advantages", "grpo_loss", "grpo_terms", "k3", "train",
+        "train_sft",
+    ),
+    "stages.search": ("search_metrics",),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'r1lite' has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,130 +1,160 @@
-"""Every setting of a run, flat and typed; a preset is this class with other numbers."""
+"""Every setting of a training, flat and typed; a preset is a class of these with other numbers."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import json
-import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from .records import UserError
 
-# Fields that may differ when a run is resumed: they change how far and how loudly it goes on,
-# not what any step computes.
+REPO = Path(__file__).resolve().parents[1]  # the checkout: data/ and notebooks/ stand in it
+T = TypeVar("T", bound="TrainingConfig")
+
+# Fields that may differ when a run is resumed: they change how far, how fast and how loudly it goes
+# on, not what any step computes (but for rounding).
 RESUMABLE = (
-    "steps", "checkpoint_every", "log_to", "samples_every", "run_dir", "device", "engine_memory",
+    "steps", "checkpoint_every", "samples_every", "run_dir", "device", "engine_memory",
     "engine_url", "fast",
 )  # fmt: skip
+LONGEST = 65536  # tokens of an answer
+MANY = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """Settings of one RL run. The defaults are those of the tiny preset."""
+class Range:
+    """What a number may be, both ends included."""
 
-    # what is trained, on what
+    low: float
+    high: float
+
+
+Count = Annotated[int, Range(1, MANY)]
+CountOrNone = Annotated[int, Range(0, MANY)]
+Positive = Annotated[float, Range(0, 1e9)]
+Objective = Literal["deepseekmath", "r1-printed", "gspo", "cispo"]
+# GRPO's own, BNPO's and DAPO's, Dr. GRPO's
+Aggregation = Literal["sequence_mean", "token_mean", "max_length"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What any training needs; the defaults are those of the tiny preset."""
+
     model: str = "data/tiny-base"  # a model folder, or a name on the Hugging Face hub
-    family: str = "countdown"  # countdown, programs, science, logic or chat
-    problems: str = ""  # gsm8k, math, countdown, a file or folder, in place of generated ones
-    template: str = "tiny"  # "tiny", or "r1-zero": the paper's, word for word
     device: str = "auto"  # "auto" takes a GPU if there is one
-    dtype: str = "float32"  # of the weights; what is trained is kept in float32
-    tuning: str = "full"  # train all weights, or an adapter: "lora", "qlora" (base in 4 bits)
-    lora_rank: int = 16  # of an adapter's two matrices
-    lora_alpha: float = 32.0  # an adapter counts alpha / rank times
-    seed: int = 0  # of problems and sampling; the same seed gives the same run on a CPU
-
-    # rollouts
-    n_problems: int = 32  # problems (the paper: questions) per rollout
-    group_size: int = 8  # answers per problem: the group
-    max_new_tokens: int = 384  # longest answer; longer ones are cut off
-    extend_length_after: int = (
-        0  # update after which the limit is doubled (the paper: 8200); 0 for never
-    )
-    temperature: float = 1.0  # of sampling during training
-    sampler: str = "own"  # who writes the answers: our "own" loop, or "vllm"
-    engine_url: str = ""  # of a vLLM server on other GPUs; empty for vLLM in the same process
-    engine_memory: float = 0.4  # share of a GPU's memory for vLLM, its weights included
-
-    # rewards
-    accuracy_weight: float = 1.0  # reward for a right answer in the right format
-    # 0.2 is tiny's departure from the paper's equal weights, chosen by trial: where an answer of a
-    # group is right, that should decide. How equal weights do there has not been recorded.
-    format_weight: float = 0.2  # reward for the format alone; 1 in the paper, and in all but tiny
-    overlong_buffer: int = 0  # last tokens before the limit that cost up to 1 of reward (DAPO)
-    dynamic_sampling: bool = False  # sample on until every group has unequal rewards (DAPO)
-
-    # objective
-    objective: str = "deepseekmath"  # ratio of a token; "r1-printed", "gspo": of an answer; "cispo"
-    loss_aggregation: str = (
-        "sequence_mean"  # "token_mean" of the batch (DAPO), "max_length" (Dr. GRPO)
-    )
-    advantage_scale: str = "std"  # divide by the group's spread, that of the "batch", or "none"
-    sample_std: bool = False  # spread with G - 1 under the root
-    clip_epsilon: float = 10.0  # the paper's value; 0.2 is PPO's custom
-    clip_epsilon_high: float = 0.0  # another one for ratios above 1 (clip-higher); 0 for the same
-    importance_cap: float = 0.0  # weigh tokens by trainer / sampler, at most so; 0: take it for 1
-    dual_clip: float = 0.0  # largest ratio that counts, for negative advantages too; 0 for none
-    mask_truncated: bool = False  # do not train on answers that were cut off
-    beta: float = 0.0  # weight of the KL penalty to the reference; 0 needs no reference
-    kl_estimator: str = "k3"  # k1, k2 or k3
-    kl_placement: str = "loss"  # the KL penalty is a term of the loss, or part of the "reward"
-    kl_importance_weighted: bool = (
-        False  # multiply the estimate by the ratio: the gradient is then the KL's own
-    )
-    reference_every: int = 400  # updates after which the reference becomes the policy
-
-    # optimisation
-    steps: int = 100  # policy updates in the whole run
-    learning_rate: float = 2e-4  # of AdamW, constant after warm-up
-    warmup_steps: int = 5  # updates over which the learning rate rises from 0
-    max_grad_norm: float = 1.0  # gradients longer than this are scaled down to it
-    n_minibatches: int = 1  # updates per pass over a rollout; from 2 on the later ones are stale
-    inner_epochs: int = 1  # passes over each rollout
-    optimizer: str = "adamw"  # "adamw_8bit", "paged_adamw_8bit": moments in 8 bits
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the weights
+    tuning: Literal["full", "lora", "qlora"] = "full"  # all weights, an adapter, one beside 4 bits
+    lora_rank: Annotated[int, Range(1, 4096)] = 16  # of an adapter's two matrices
+    lora_alpha: Annotated[float, Range(0, 1e6)] = 32.0  # an adapter counts alpha / rank times
+    seed: int = 0  # of data, sampling and adapters; the same seed gives the same run on a CPU
+    steps: Count = 100  # updates in the whole run
+    learning_rate: Annotated[float, Range(0, 1)] = 2e-4  # of AdamW, after warm-up
+    warmup_steps: CountOrNone = 5  # updates over which the learning rate rises from 0
+    max_grad_norm: Annotated[float, Range(1e-6, 1e9)] = 1.0  # longer gradients are scaled down
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"  # moments in 8 bits
     gradient_checkpointing: bool = False  # keep no activations, compute them again: memory for time
-    micro_batch_tokens: int = 4096  # padded tokens per forward pass; memory, not results
-
-    # keeping and showing
-    fast: bool = True  # shortcuts
-    run_dir: str = "runs/zero"  # log, samples and checkpoints go here
-    checkpoint_every: int = 20  # updates between checkpoints, rounded up to whole rollouts
-    samples_every: int = 20  # updates between rows of rollouts.jsonl
-    log_to: tuple[str, ...] = ()  # also "tensorboard" and "wandb"
+    micro_batch_tokens: Count = 4096  # padded tokens per forward pass; memory, not results
+    fast: bool = True  # shortcuts for Qwen2 and Llama on a CPU: same results to rounding
+    run_dir: str = ""  # log and checkpoints; empty: runs/ and a name made of what is computed
+    checkpoint_every: Count = 20  # updates between checkpoints, rounded up to whole rollouts
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            whole = isinstance(getattr(RunConfig, name), int)
-            right = isinstance(value, int if whole else (int, float)) and value is not True
-            if not right or not low <= value <= high:
-                raise UserError(
-                    f"{name}={value!r}: it must be a {'whole ' if whole else ''}number from {low} "
-                    f"to {high}. Set {name}= to one in that range."
-                )
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(
-                    f"{name}={getattr(self, name)!r}: it must be one of "
-                    f"{', '.join(map(str, allowed))}. Set {name}= to one of those."
-                )
-        if self.overlong_buffer > self.max_new_tokens:
-            raise UserError(
-                f"overlong_buffer={self.overlong_buffer} is longer than max_new_tokens="
-                f"{self.max_new_tokens}: it is the last part of an answer. Set a smaller one."
-            )
+        for name, kind in _kinds(type(self)).items():
+            _check_value(name, getattr(self, name), kind)
         if self.dtype == "float16" and self.tuning == "full":
             raise UserError(
                 'dtype="float16" with tuning="full": weights of that format do not feel small '
                 'steps. Set dtype="float32", or train an adapter: tuning="lora".'
             )
-        if self.group_size * self.n_problems % self.n_minibatches:
+
+    def change(self: T, **changes: Any) -> T:
+        """A copy with other values; raises UserError naming the nearest field if one is unknown."""
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"Fields: {', '.join(known)}."
+                raise UserError(f"{name!r} is no field of {type(self).__name__}. {hint}")
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def non_default(self) -> dict[str, Any]:
+        """The fields that make this run another one than the default: see RESUMABLE."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in RESUMABLE and getattr(self, f.name) != f.default
+        }
+
+
+@dataclass(frozen=True)
+class RunConfig(TrainingConfig):
+    """Settings of one RL run."""
+
+    # what is trained on
+    family: str = "countdown"  # countdown, programs, science, logic, chat, or one of your own
+    problems: str = ""  # gsm8k, math, countdown, a file or folder, in place of generated ones
+    template: str = "tiny"  # "tiny", or "r1-zero": the paper's, word for word
+
+    # rollouts
+    n_problems: Annotated[int, Range(1, 65536)] = 32  # problems (the paper: questions) per rollout
+    group_size: Annotated[int, Range(1, 1024)] = 8  # answers per problem: the group
+    max_new_tokens: Annotated[int, Range(1, LONGEST)] = 384  # longest answer; others are cut off
+    extend_length_after: CountOrNone = 0  # update that doubles the limit (paper: 8200); 0: never
+    temperature: Annotated[float, Range(0.01, 10)] = 1.0  # of sampling during training
+    sampler: Literal["own", "vllm"] = "own"  # who samples: our own loop, or vLLM
+    engine_url: str = ""  # of a vLLM server on other GPUs; empty for vLLM in the same process
+    engine_memory: Annotated[float, Range(0.01, 1)] = 0.4  # vLLM's share of a GPU, weights included
+
+    # rewards
+    accuracy_weight: Annotated[float, Range(0, 100)] = 1.0  # for a right answer in the right format
+    # 0.2 is tiny's departure from the paper's equal weights, chosen by trial: where an answer of a
+    # group is right, that should decide. How equal weights do there has not been recorded.
+    format_weight: Annotated[float, Range(0, 100)] = 0.2  # for the format alone; 1 in the paper
+    overlong_buffer: Annotated[int, Range(0, LONGEST)] = 0  # last tokens that cost up to 1 (DAPO)
+    dynamic_sampling: bool = False  # sample on until every group has unequal rewards (DAPO)
+
+    # objective
+    objective: Objective = "deepseekmath"  # the ratio is of a token; "r1-printed", "gspo": of all
+    loss_aggregation: Aggregation = "sequence_mean"  # divide by own tokens, their mean, the limit
+    advantage_scale: Literal["std", "batch", "none"] = "std"  # divide by the group's spread
+    sample_std: bool = False  # spread with G - 1 under the root
+    clip_epsilon: Positive = 10.0  # the paper's value; 0.2 is PPO's custom
+    clip_epsilon_high: Positive = 0.0  # another one for ratios above 1 (clip-higher); 0: the same
+    importance_cap: Positive = 0.0  # cap on the weight p_trainer / p_sampler; 0: no correction
+    dual_clip: Positive = 0.0  # bound on the ratio also for negative advantages; 0: none
+    mask_truncated: bool = False  # do not train on answers that were cut off
+    beta: Annotated[float, Range(0, 100)] = 0.0  # weight of the KL penalty; 0 needs no reference
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"  # the paper's is k3
+    kl_placement: Literal["loss", "reward"] = "loss"  # where the KL penalty is put
+    kl_importance_weighted: bool = False  # estimate times ratio: its gradient is then the KL's own
+    reference_every: Count = 400  # updates after which the reference becomes the policy
+
+    # updates per rollout
+    n_minibatches: Annotated[int, Range(1, 65536)] = 1  # from 2 on the later ones are stale
+    inner_epochs: Annotated[int, Range(1, 1000)] = 1  # passes over each rollout
+
+    samples_every: Count = 20  # updates between rows of rollouts.jsonl
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        n_answers = self.group_size * self.n_problems
+        if self.overlong_buffer > self.max_new_tokens:
             raise UserError(
-                f"n_minibatches={self.n_minibatches} does not divide the "
-                f"{self.group_size * self.n_problems} answers of a rollout: mini-batches must be "
-                "of one size. Choose a divisor."
+                f"overlong_buffer={self.overlong_buffer} is longer than max_new_tokens="
+                f"{self.max_new_tokens}: it is the last part of an answer. Set a smaller one."
+            )
+        if n_answers % self.n_minibatches:
+            raise UserError(
+                f"n_minibatches={self.n_minibatches} does not divide the {n_answers} answers of a "
+                "rollout: mini-batches must be of one size. Choose a divisor."
             )
         if self.steps % self.updates_per_rollout:
             raise UserError(
@@ -146,31 +176,82 @@ class RunConfig:
             return self
         return self.change(max_new_tokens=2 * self.max_new_tokens, extend_length_after=0)
 
-    def change(self, **changes: Any) -> RunConfig:
-        """A copy with other values; raises UserError naming the nearest field if one is unknown."""
-        known = [f.name for f in dataclasses.fields(self)]
-        for name in changes:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"Fields: {', '.join(known)}."
-                raise UserError(f"{name!r} is no field of RunConfig. {hint}")
-        return dataclasses.replace(self, **changes)
 
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"log_to": list(self.log_to)}
+@dataclass(frozen=True)
+class SftConfig(TrainingConfig):
+    """Settings of one supervised training."""
+
+    data: str = ""  # a .jsonl file: rows of prompt and completion, or of text
+    batch_size: Annotated[int, Range(1, 65536)] = 32  # rows per update
+    train_on: Literal["answers", "all"] = "answers"  # of a row: its completion, or all tokens
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # of the learning rate
+    min_learning_rate: Annotated[float, Range(0, 1)] = 0.0  # where it ends, as a share of the peak
 
 
-# What each number may be, from and to; what each name may be; and the presets: what a preset is for
-# ("about"), and the fields in which it is not as above.
-_SETTINGS = json.loads(Path(__file__).with_name("settings.json").read_text(encoding="utf-8"))
-_RANGES: dict[str, list[float]] = _SETTINGS["ranges"]
-LONGEST = int(_RANGES["max_new_tokens"][1])  # tokens of an answer
-_CHOICES: dict[str, list[str | bool]] = _SETTINGS["choices"] | {
-    f.name: [True, False] for f in dataclasses.fields(RunConfig) if f.type == "bool"
-}
+@cache
+def _kinds(config: type[TrainingConfig]) -> dict[str, Any]:
+    """Field -> its type, with its range or its choices."""
+    return get_type_hints(config, include_extras=True)
+
+
+def _check_value(name: str, value: Any, kind: Any) -> None:
+    """Raises UserError unless value is of the type, among the choices, in the range."""
+    choices = (True, False) if kind is bool else get_args(kind)
+    if kind is bool or isinstance(choices[0] if choices else None, str):
+        if value not in choices or (kind is bool and not isinstance(value, bool)):
+            raise UserError(
+                f"{name}={value!r}: it must be one of {', '.join(map(str, choices))}. "
+                f"Set {name}= to one of those."
+            )
+        return
+    if len(choices) < 2:  # a text, or a number without a range
+        return
+    number, limits = choices
+    is_whole = number is int
+    fits = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
+    if not fits or not limits.low <= value <= limits.high:
+        raise UserError(
+            f"{name}={value!r}: it must be a {'whole ' if is_whole else ''}number from "
+            f"{limits.low} to {limits.high}. Set {name}= to one in that range."
+        )
+
+
+def settings_without_effect(cfg: TrainingConfig) -> list[str]:
+    """A sentence for each setting that was changed and changes nothing."""
+    changed = cfg.non_default()
+    idle: dict[str, str] = {}
+    if cfg.tuning == "full":
+        idle |= dict.fromkeys(("lora_rank", "lora_alpha"), 'tuning="full" has no adapter')
+    if isinstance(cfg, RunConfig):
+        idle |= _idle_in_rl(cfg)
+    changed |= {n: getattr(cfg, n) for n in ("engine_url",) if getattr(cfg, n, "")}
+    return [
+        f"{name}={changed[name]!r} changes nothing: {why}."
+        for name, why in idle.items()
+        if name in changed
+    ]
+
+
+def _idle_in_rl(cfg: RunConfig) -> dict[str, str]:
+    idle: dict[str, str] = {}
+    if cfg.updates_per_rollout == 1:
+        why = "with one update per rollout the ratio is 1, and no clip acts"
+        idle |= dict.fromkeys(("clip_epsilon", "clip_epsilon_high", "dual_clip"), why)
+    if cfg.beta == 0:
+        names = ("kl_estimator", "kl_placement", "kl_importance_weighted", "reference_every")
+        idle |= dict.fromkeys(names, "beta=0 has no KL penalty")
+    if cfg.sampler == "own":
+        idle |= {"engine_url": 'sampler="own" has no engine'}
+    if cfg.advantage_scale == "none":
+        idle |= {"sample_std": 'advantage_scale="none" divides by no spread'}
+    return idle
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     name: {field: value for field, value in row.items() if field != "about"}
-    for name, row in _SETTINGS["presets"].items()
+    for name, row in json.loads(
+        Path(__file__).with_name("presets.json").read_text(encoding="utf-8")
+    ).items()
 }
 
 
@@ -185,65 +266,3 @@ def preset(name: str, **changes: Any) -> RunConfig:
             "Choose one of those and change single fields."
         )
     return RunConfig().change(**PRESETS[name] | changes)
-
-
-def field_help() -> dict[str, str]:
-    """Field name -> the sentence beside it above; --help prints these, so they cannot drift."""
-    source = Path(__file__).read_text(encoding="utf-8")
-    return dict(re.findall(r"^    (\w+): [\w\[\], .]+ = .*?  # (.+)$", source, re.MULTILINE))
-
-
-TrainingConfig = RunConfig
-
-
-def _nd(self):
-    d = type(self)()
-    return {
-        f.name: getattr(self, f.name)
-        for f in dataclasses.fields(self)
-        if f.name not in RESUMABLE and getattr(self, f.name) != getattr(d, f.name)
-    }
-
-
-RunConfig.non_default = _nd
-
-
-def settings_without_effect(cfg):
-    return (
-        [f"clip_epsilon={cfg.clip_epsilon} changes nothing"]
-        if getattr(cfg, "clip_epsilon", 10) != 10 and cfg.updates_per_rollout == 1
-        else []
-    )
-
-
-@dataclass(frozen=True)
-class SftConfig:
-    model: str = "data/tiny-base"
-    device: str = "auto"
-    dtype: str = "float32"
-    tuning: str = "full"
-    lora_rank: int = 16
-    lora_alpha: float = 32.0
-    seed: int = 0
-    steps: int = 100
-    learning_rate: float = 2e-4
-    warmup_steps: int = 5
-    max_grad_norm: float = 1.0
-    optimizer: str = "adamw"
-    gradient_checkpointing: bool = False
-    micro_batch_tokens: int = 4096
-    fast: bool = True
-    run_dir: str = ""
-    checkpoint_every: int = 20
-    data: str = ""
-    batch_size: int = 32
-    train_on: str = "answers"
-    schedule: str = "constant"
-    min_learning_rate: float = 0.0
-    non_default = _nd
-
-    def change(self, **c):
-        return dataclasses.replace(self, **c)
-
-    def as_dict(self):
-        return dataclasses.asdict(self)

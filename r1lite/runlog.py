@@ -7,15 +7,13 @@ import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from .records import UserError, needs
-
-Sink = Callable[[int, Mapping[str, float]], None]
+from .records import UserError
 
 
 @contextlib.contextmanager
@@ -157,41 +155,3 @@ def _processor() -> str:
         found = f"{said['model name']}, family {said['cpu family']}, model {said['model']}"
         return f"{found} ({platform.machine()})"
     return f"{platform.machine()} CPU"
-
-
-def open_sinks(names: tuple[str, ...], run_dir: Path) -> list[Sink]:
-    """The seam to other loggers: each is called with (step, metrics) beside metrics.jsonl.
-
-    Raises UserError for an unknown name or a package that is not installed.
-    """
-    makers = {"tensorboard": _tensorboard, "wandb": _wandb}
-    sinks = []
-    for name in names:
-        if name not in makers:
-            raise UserError(
-                f"log_to={name!r} is unknown: it must be one of {', '.join(makers)}. "
-                "metrics.jsonl is always written; leave log_to empty for it alone."
-            )
-        with needs(f"log_to={name!r}", name, f"leave {name} out of log_to"):
-            sinks.append(makers[name](run_dir))
-    return sinks
-
-
-def _tensorboard(run_dir: Path) -> Sink:
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(run_dir / "tensorboard"))
-
-    def write(step: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
-
-    return write
-
-
-def _wandb(run_dir: Path) -> Sink:
-    import wandb
-
-    run = wandb.init(project="r1lite", dir=str(run_dir), name=run_dir.name)
-    return lambda step, metrics: run.log(dict(metrics), step=step)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import VARIED
+from conftest import VARIED, update
 from test_batching import SETTINGS, RecordingOptimizer, assert_same, exact, rows  # noqa: F401
 from test_resume import assert_same_run
 from test_sampling import draw, problems, tokens  # noqa: F401
 
 from r1lite.learn import train
 from r1lite.learn.batching import Row
-from conftest import update
 from r1lite.learn.optimizer import make_optimizer
 from r1lite.learn.update import reference_kl
 from r1lite.policy import adapters, load_policy, token_logps

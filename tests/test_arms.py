@@ -22,7 +22,7 @@ from r1lite.stages.arms import (
     wait_bonus,
 )
 from r1lite.stages.record import RECORDED, load_recorded, names, record
-from r1lite.stages.zero import finished, run_zero
+from r1lite.stages.zero import is_finished, run_zero
 from r1lite.world import SPLITS, check_answer, clusters, countdown, make_problems, read_problems
 
 
@@ -155,7 +155,7 @@ def test_recording_an_arm_keeps_what_the_tables_read(cfg, tmp_path, monkeypatch)
     assert max(lengths[:2]) <= 8 < max(lengths[2:])
 
 
-@pytest.mark.parametrize("name", [name for name in names() if finished(RECORDED / name)])
+@pytest.mark.parametrize("name", [name for name in names() if is_finished(RECORDED / name)])
 def test_what_is_recorded_was_run_with_what_is_written_here(name):
     """A recording of other settings would be quoted as evidence for these."""
     folder = RECORDED / name

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from r1lite.learn import sft
 from r1lite.policy import load_policy, sample_groups
 from r1lite.records import UserError
 from r1lite.runlog import append_jsonl
@@ -136,7 +137,7 @@ def build(folder: Path, steps: int = 4, **settings) -> bytes:
 
 
 def test_a_killed_build_goes_on_bit_for_bit(small_builds, tmp_path, monkeypatch):
-    straight, real, calls = build(tmp_path / "straight"), base.next_token_backward, []
+    straight, real, calls = build(tmp_path / "straight"), sft.sft_backward, []
 
     def killed(*args, **kwargs):
         calls.append(1)
@@ -145,13 +146,11 @@ def test_a_killed_build_goes_on_bit_for_bit(small_builds, tmp_path, monkeypatch)
         return real(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(base, "next_token_backward", killed)
+        patched.setattr(sft, "sft_backward", killed)
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path / "killed")
     assert not (tmp_path / "killed" / "out").exists()
-    monkeypatch.setattr(
-        base, "next_token_backward", lambda *a, **k: calls.append(2) or real(*a, **k)
-    )
+    monkeypatch.setattr(sft, "sft_backward", lambda *a, **k: calls.append(2) or real(*a, **k))
     assert build(tmp_path / "killed") == straight
     assert calls.count(2) == 2, "it began again instead of going on"
     assert build(tmp_path / "other", seed=1) != straight
@@ -159,7 +158,7 @@ def test_a_killed_build_goes_on_bit_for_bit(small_builds, tmp_path, monkeypatch)
 
 def test_a_build_with_other_settings_is_refused(small_builds, tmp_path):
     build(tmp_path, steps=2)
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="holds another run.*other examples"):
         build(tmp_path, steps=2, reflect=False)
     with pytest.raises(UserError, match="at least 1 step"):
         build(tmp_path / "none", steps=0)
@@ -170,7 +169,7 @@ def test_the_card_comes_from_the_training_log_and_the_gate(tmp_path):
     copy, work = tmp_path / "my-base", tmp_path / "work"
     shutil.copytree(DATA / "tiny-base", copy)
     work.mkdir()
-    row = {"step": 7, "tokens": 12345, "loss": 0.25, "seconds": 120.0}
+    row = {"step": 7, "tokens_trained": 12345, "loss": 0.25, "seconds": {"step": 120.0}}
     append_jsonl(work / "metrics.jsonl", row)
     rates = {"pass_at_1": 0.2, "interval": 0.01, "pass_at_1_lenient": 0.3, "format": 0.4}
     family = {"base": rates | {"mean_tokens": 50.0}, "after": rates | {"pass_at_1": 0.21}}

@@ -6,21 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import VARIED
+from conftest import VARIED, minibatches, rollout, update
 
-from r1lite.config import preset
+from r1lite.config import SftConfig, preset
 from r1lite.learn import train
 from r1lite.learn.batching import Row, pad_right, to_batch, to_rows, token_budget_chunks
 from r1lite.learn.objective import OBJECTIVES
-from conftest import rollout
 from r1lite.learn.rollout import draw_problems
-from conftest import minibatches, update
+from r1lite.learn.sft import sft_backward
 from r1lite.policy.adapters import Reference
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import token_logps
 from r1lite.policy.savings import without
 from r1lite.records import Completion, Group, Problem
-from r1lite.stages.sft import next_token_backward
 
 
 class RecordingOptimizer:
@@ -247,7 +245,7 @@ def test_masks_come_from_lengths_not_from_token_ids(pad_is_stop):
     assert batch.token_ids.tolist() == [[5, 6, 7, 8, stop], [5, stop, pad, pad, pad]]
     assert batch.response_mask.tolist() == [[False, True, True, True], [True, False, False, False]]
     assert batch.logp_old.tolist() == [[0.0, -1.0, -2.0, -3.0], [-4.0, 0.0, 0.0, 0.0]]
-    assert batch.advantages.tolist() == [0.5, -0.5]
+    assert batch.advantages.tolist() == [[0.0, 0.5, 0.5, 0.5], [-0.5, 0.0, 0.0, 0.0]]
 
 
 def test_the_padding_id_does_not_matter(exact, rows, monkeypatch):
@@ -339,7 +337,7 @@ def test_to_rows_refuses_what_does_not_fit():
 
 
 @pytest.mark.parametrize("budget", [1, 30, 64, 10**6])
-def test_supervised_gradients_do_not_depend_on_the_budget(exact, budget):
+def test_supervised_gradients_do_not_depend_on_the_budget(exact, budget, monkeypatch):
     """One mean over all tokens of all documents, however they are cut; the stop token included."""
     rng, model = random.Random(2), exact.model
     documents = [
@@ -351,8 +349,10 @@ def test_supervised_gradients_do_not_depend_on_the_budget(exact, budget):
     expected = -total / sum(len(d) - 1 for d in documents)
     expected.backward()
     wanted = [p.grad.clone() for p in model.parameters()]
+    rows, cfg = [Row(d[:1], d[1:]) for d in documents], SftConfig(micro_batch_tokens=budget)
     for pad_id in (exact.pad_id, exact.stop_id):
+        monkeypatch.setattr(Policy, "pad_id", pad_id)
         model.zero_grad()
-        loss = next_token_backward(model, documents, pad_id=pad_id, budget=budget)
+        loss = sft_backward(exact, rows, cfg)["loss"]
         assert loss == pytest.approx(expected.item(), rel=1e-12)
         assert_same([p.grad for p in model.parameters()], wanted)

@@ -18,13 +18,14 @@ from transformers import PreTrainedTokenizerFast
 from r1lite import __main__ as command_line
 from r1lite.config import preset
 from r1lite.evaluation import grade
+from r1lite.evaluation.held_out import eval_problems, held_out, held_out_source, subsample
 from r1lite.learn import train
 from r1lite.policy import load_policy
 from r1lite.prompt import render
 from r1lite.records import Completion, Group, Problem, UserError
 from r1lite.rewards import accuracy_reward, is_right_leniently, is_right_output, score
 from r1lite.runlog import read_jsonl
-from r1lite.stages.zero import exam, held_out, held_out_source, run_zero, some
+from r1lite.stages.zero import run_zero
 from r1lite.world import is_held_out, make_problem, read_problems
 from r1lite.world.datasets import HUB, last_boxed
 
@@ -221,7 +222,7 @@ def test_countdown_is_fetched_once_for_both_sides(hub, monkeypatch, tmp_path):
     assert held_out_source("countdown") == "countdown:test"
     assert "held out" in complaint(read_problems, "countdown:test")
     cfg = preset("tiny", problems="countdown")
-    assert {p.problem_id for p in exam(cfg, 0)} == {p.problem_id for p in measured}
+    assert {p.problem_id for p in eval_problems(cfg, 0)} == {p.problem_id for p in measured}
 
 
 def test_a_run_trains_on_a_countdown_file(cfg, tmp_path):
@@ -572,21 +573,22 @@ def test_a_random_model_trains_and_is_measured_by_the_stage(run_cfg, tmp_path):
 
 
 def test_what_a_run_is_measured_on(run_cfg, cfg, hub, tmp_path):
-    message = complaint(exam, run_cfg, 80)
+    message = complaint(eval_problems, run_cfg, 80)
     assert "train.jsonl" in message and "no test split" in message
-    assert exam(cfg, 5) == held_out("countdown", 5)
+    assert eval_problems(cfg, 5) == held_out("countdown", 5)
     four = cfg.change(problems="data/four_numbers.jsonl")  # no split of its own
-    assert exam(four, 5) == held_out("countdown", 5)
+    assert eval_problems(four, 5) == held_out("countdown", 5)
     jsonl(hub[0] / "test.jsonl", [MATH_500[0] | {"answer": i} for i in range(9)])
-    found = exam(cfg.change(problems="math-500"), 4)
+    found = eval_problems(cfg.change(problems="math-500"), 4)
     assert len(found) == 4 == len({p.problem_id for p in found}) and found[0].family == "maths"
     assert {name: held_out_source(name) for name in HUB} == {name: f"{name}:test" for name in HUB}
 
 
 def test_a_part_of_an_exam_is_always_the_same_part():
     problems = [make_problem("logic", "train", i) for i in range(20)]
-    assert some(problems, 0) == some(problems, 20) == some(problems, 99) == problems
-    assert some(problems, 5) == some(problems, 5) != problems[:5] and len(some(problems, 5)) == 5
+    assert subsample(problems, 0) == subsample(problems, 20) == subsample(problems, 99) == problems
+    five = subsample(problems, 5)
+    assert five == subsample(problems, 5) != problems[:5] and len(five) == 5
 
 
 def test_evaluate_measures_on_the_problems_given(folder, tmp_path, capsys):

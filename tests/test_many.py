@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import update
 from safetensors.torch import load_file
 from test_batching import RecordingOptimizer
 from test_numerics import large_folder  # noqa: F401
@@ -20,7 +21,6 @@ from r1lite.config import preset
 from r1lite.learn import train
 from r1lite.learn.batching import Row, balanced_shares
 from r1lite.learn.models import load_for
-from conftest import update
 from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import load_policy
 from r1lite.policy.shard import is_sharded, whole

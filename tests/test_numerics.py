@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import VARIED
+from conftest import VARIED, update
 from test_batching import SETTINGS, RecordingOptimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from r1lite.learn import checkpoint, train
 from r1lite.learn.batching import Row
-from conftest import update
 from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import load_policy, logprobs, token_logps
 from r1lite.policy.adapters import trainable

@@ -8,6 +8,7 @@ import weakref
 import pytest
 import torch
 import transformers
+from conftest import minibatches, update
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -17,7 +18,6 @@ from r1lite.config import LONGEST, PRESETS, preset
 from r1lite.lab import plan as memory
 from r1lite.lab.plan import GIB, plan
 from r1lite.lab.shape import read_config, shape_of
-from conftest import minibatches, update
 from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import logprobs
 from r1lite.policy.adapters import add_adapter, trainable

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import VARIED, without_seconds
 
-from r1lite.config import RunConfig, SftConfig, TrainingConfig
+from r1lite.config import SftConfig, TrainingConfig
 from r1lite.learn import Result, grpo, interrupt, rollout, train, train_sft
 from r1lite.learn import run as harness
 from r1lite.policy import load_policy

@@ -269,6 +269,7 @@ def test_the_rules_themselves_go_through_the_same_call():
 def test_slow_rewards_run_beside_the_writing_of_the_next_part(mini, cfg, monkeypatch):
     """The reward of the first part waits until the second is being written: else it waits alone."""
     from conftest import rollout
+
     from r1lite.learn.rollout import draw_problems
     from r1lite.policy import sample
 
@@ -297,6 +298,7 @@ def test_slow_rewards_run_beside_the_writing_of_the_next_part(mini, cfg, monkeyp
 
 def test_an_error_while_writing_does_not_wait_for_a_reward(mini, cfg, monkeypatch):
     from conftest import rollout
+
     from r1lite.learn.rollout import draw_problems
     from r1lite.policy import sample
 

@@ -175,9 +175,8 @@ def test_answers_that_were_cut_off_are_left_out_but_count_for_their_group():
 
 
 def test_nothing_left_to_train_on_is_no_nan(mini):
-    from test_batching import RecordingOptimizer
-
     from conftest import minibatches, update
+    from test_batching import RecordingOptimizer
 
     cfg = preset("tiny", n_problems=1, group_size=4, mask_truncated=True)
     (rows,) = minibatches([group([1, 0, 0, 0], truncated=[True] * 4)], cfg, step=1)
@@ -248,9 +247,9 @@ def test_a_kl_penalty_in_the_reward_pulls_towards_the_reference(cfg, mini):
     """Two answers of equal reward: the one that the reference finds less likely is worth less."""
     import copy
 
-    from conftest import rollout
+    from conftest import minibatches, rollout
+
     from r1lite.learn.rollout import draw_problems
-    from conftest import minibatches
     from r1lite.learn.update import reference_kl
 
     cfg = cfg.change(beta=0.5, kl_placement="reward", kl_estimator="k1", n_problems=2, group_size=4)
@@ -290,9 +289,8 @@ def test_a_group_of_equal_rewards_moves_weights_by_the_kl_penalty_alone(mini):
     """It teaches nothing, and the KL penalty pulls on it; with beta 0 nothing moves."""
     import copy
 
-    from test_batching import RecordingOptimizer
-
     from conftest import minibatches, update
+    from test_batching import RecordingOptimizer
 
     reference = copy.deepcopy(mini.model)
     with torch.no_grad():
@@ -312,9 +310,8 @@ def test_a_group_of_equal_rewards_moves_weights_by_the_kl_penalty_alone(mini):
 @pytest.mark.parametrize("loss_aggregation", ["sequence_mean", "token_mean", "max_length"])
 def test_answers_left_out_are_left_out_of_the_divisor_too(mini, loss_aggregation):
     """The loss of what remains is that of a batch that never held the others."""
-    from test_batching import RecordingOptimizer, assert_same
-
     from conftest import minibatches, update
+    from test_batching import RecordingOptimizer, assert_same
 
     cfg = preset(
         "tiny", n_problems=1, group_size=4, mask_truncated=True, loss_aggregation=loss_aggregation
@@ -340,9 +337,8 @@ def test_the_logged_length_counts_answers_that_are_not_trained_on():
 
 
 def test_the_gradient_flows_through_checkpointed_layers(mini):
-    from test_batching import RecordingOptimizer
-
     from conftest import minibatches, update
+    from test_batching import RecordingOptimizer
 
     cfg = preset("tiny", n_problems=1, group_size=4)
     (rows,) = minibatches([group([1, 0, 0, 1], lengths=[3, 9, 4, 6])], cfg, step=1)

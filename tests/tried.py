@@ -17,12 +17,12 @@ from statistics import median
 from typing import Any
 
 import torch
+from conftest import minibatches, update
 
 from r1lite.lab.bench import bench_config, keep
 from r1lite.lab.report import redraw_bench
-from r1lite.learn.rollout import draw_problems, sample
-from conftest import minibatches, update
 from r1lite.learn.optimizer import make_optimizer
+from r1lite.learn.rollout import draw_problems, sample
 from r1lite.policy import Policy, decoder, load_policy
 from r1lite.policy.savings import without
 from r1lite.rewards import score

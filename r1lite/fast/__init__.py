@@ -1,6 +1,7 @@
 """stub"""
 
 from typing import Any
+
 from ..policy.logprobs import token_logps
 from ..policy.packed import n_rows
 from ..policy.prompts import SharedPrompts, shares_prompts
@@ -9,8 +10,9 @@ from ..policy.writers import one_thread_each as sampling
 
 PACK_UP_TO = 1024
 Row = Batch = Any
-import torch
 from collections.abc import Sequence
+
+import torch
 
 
 class AnswerLogps:

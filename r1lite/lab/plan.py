@@ -22,7 +22,7 @@ ASLEEP = 1.5 * GIB  # what vLLM keeps while it sleeps, and needs beside weights 
 LOST = 1.05  # memory between blocks that nothing fits into
 TIGHT = 0.92  # of the memory: beyond it one longer answer may be too much
 # Data sheets: 10^12 operations per second on 16-bit matrices (dense), 10^9 bytes read per second
-GPUS = {
+GPUS: dict[str, tuple[int, int]] = {
     "T4": (65, 320),
     "L4": (121, 300),
     "RTX 3090": (71, 936),
@@ -275,6 +275,28 @@ def expected_seconds(
     write, learn = least_seconds(cfg, gpu, prompt_tokens, gpus)
     (slow_write, fast_write), (slow, fast) = REACHED[cfg.sampler], REACHED["train"]
     return write / fast_write + learn / fast, write / slow_write + learn / slow
+
+
+def describe_plan(
+    cfg: RunConfig, preset: str, memory: float, gpu: str, gpus: int, prompt_tokens: int
+) -> str:
+    """What `python -m r1lite plan` prints: the work, the memory by part, times if a GPU is known."""
+    work = f"{cfg.n_problems} problems x {cfg.group_size} answers of {cfg.max_new_tokens} tokens"
+    lines = [
+        f"{cfg.model}, {cfg.tuning}, {cfg.problems or cfg.family}: {work}",
+        f"on {gpus} GPU(s) of {memory:g} GiB; each holds\n",
+        plan(cfg, memory, prompt_tokens, gpus).table(),
+    ]
+    if gpu := gpu or USUAL.get(preset, ""):
+        write, learn = least_seconds(cfg, gpu, prompt_tokens, gpus)
+        fast, slow = expected_seconds(cfg, gpu, prompt_tokens, gpus)
+        lines.append(
+            f"a step with all answers of full length, on {gpu} ({GPUS[gpu][0]} TFLOP/s, "
+            f"{GPUS[gpu][1]} GB/s by its data sheet):\nat least {write:.1f} s to write and "
+            f"{learn:.1f} s to train; expected {fast:.0f} to {slow:.0f} s, if it reaches usual "
+            "shares of those rates.\nThat is arithmetic and an assumption, not a measurement"
+        )
+    return "\n".join(lines)
 
 
 def _largest(fits: Any, limit: int) -> int:

@@ -58,6 +58,7 @@ def train(
         loss=None if loss is grpo_loss else loss, advantages=advantages,
     )  # fmt: skip
     with Run(cfg, stage, identity, hooks=hooks, progress=progress, on_step=on_step) as run:
+        cfg = cfg.change(run_dir=str(run.run_dir))
         grpo(run, cfg, load_for(cfg, run.checkpoint, policy), pool, rewards, loss, advantages)
         return run.result()
 

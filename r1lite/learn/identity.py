@@ -20,7 +20,6 @@ from ..config import RESUMABLE, TrainingConfig
 from ..records import UserError
 from ..runlog import read_json
 
-
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # where in memory an object is, in its repr
 
 
@@ -63,7 +62,7 @@ def function_name(function: Any) -> str:
     if isinstance(function, MethodType):
         return f"{function_name(function.__func__)} of {digest(vars(function.__self__))}"
     if not isinstance(function, FunctionType):  # an object with __call__, or a builtin
-        own = getattr(type(function), "__call__", None)
+        own = getattr(type(function), "__call__", None)  # noqa: B004
         if isinstance(own, FunctionType):
             return f"{function_name(own)} of {digest(getattr(function, '__dict__', {}))}"
         return f"{type(function).__module__}.{getattr(function, '__qualname__', function)}"

@@ -109,8 +109,8 @@ def grpo_terms(
                    1, if it is another (DAPO's clip-higher)
     dual_clip      ratios count at most this much, also for negative advantages; None: no limit
     logp_sampler   (B, L-1) what the engine that wrote the answer made of that policy, if it rounds
-                   otherwise than the trainer: the surrogate is then multiplied by old / sampler, but
-                   at most by importance_cap (truncated importance sampling, Yao et al. 2025)
+                   otherwise than the trainer: the surrogate is then multiplied by old / sampler,
+                   but at most by importance_cap (truncated importance sampling, Yao et al. 2025)
     estimator      of the KL: k1, k2 or k3; kl_importance_weighted multiplies it by the ratio,
                    which makes the gradient of k1 and k3 the KL's own
     objective      the ratio is that of a token ("deepseekmath", "cispo"), of the whole output

@@ -84,8 +84,9 @@ def optimizer_step(
         norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)
         grad_norm = whole(norm).item()
         if math.isfinite(grad_norm):
+            factor = learning_rate_factor(cfg, step)
             for group in groups:
-                group["lr"] = group["initial_lr"] * learning_rate_factor(cfg, step)
+                group["lr"] = group.get("initial_lr", cfg.learning_rate) * factor
             for optimizer in optimizers:
                 optimizer.step()
     for optimizer in optimizers:

@@ -1,4 +1,4 @@
-"""The parts of a checkpoint whose weights are sharded over processes (torch.distributed.checkpoint).
+"""The parts of a checkpoint whose weights are sharded over processes (torch.distributed).
 
 Each process writes and reads its own shards, all at once; torch keeps a list of which numbers are
 where, so that any other number of processes, one included, can take them up.

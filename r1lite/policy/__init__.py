@@ -1,5 +1,5 @@
 """The model that acts: loading it, sampling from it, scoring what it wrote."""
 
-from .load import TINY_BASE, Policy, load_policy
+from .load import TINY_BASE, Policy, load_policy, save_policy
 from .logprobs import token_logps
 from .sample import sample_groups

@@ -17,7 +17,7 @@ from ..evaluation.held_out import (
 from ..learn import Result, train
 from ..policy import Policy
 from ..records import Problem
-from ..runlog import describe_run, read_json, read_jsonl, write_json
+from ..runlog import read_json, write_json
 from .search import search_metrics
 
 
