@@ -13,7 +13,7 @@ _WHERE = {
     "records": ("METRICS", "Completion", "Group", "Problem", "StepLog", "UserError"),
     "prompt": ("TEMPLATES", "render", "split_answer"),
     "world": ("FAMILIES", "check_answer", "clusters", "make_problems", "read_problems"),
-    "policy": ("Policy", "load_policy", "sample_groups", "save_policy", "token_logps"),
+    "policy": ("Policy", "generate", "load_policy", "sample_groups", "save_policy", "token_logps"),
     "rewards": (
         "accuracy_reward", "format_reward", "is_right_leniently", "is_right_output", "score",
     ),

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from r1lite import __main__ as command_line
 from r1lite.config import LONGEST, PRESETS, preset
+from r1lite.fast.optimizations import disabled
 from r1lite.lab import plan as memory
 from r1lite.lab.plan import GIB, plan
 from r1lite.lab.shape import read_config, shape_of
@@ -22,7 +23,6 @@ from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import logprobs
 from r1lite.policy.adapters import add_adapter, trainable
 from r1lite.policy.load import REPO, Policy
-from r1lite.policy.savings import without
 from r1lite.records import Completion, Group, UserError
 from r1lite.stages.base import make_model
 from r1lite.world import make_problem
@@ -401,7 +401,7 @@ def test_a_real_step_stays_near_its_plan(tokenizer, tuning, checkpointing):
     group = dataclasses.replace(group, rewards=tuple(map(float, range(8))))
     optimizer = make_optimizer(policy, cfg)
     rows = minibatches([group], cfg, 1)[0]
-    with Held() as held, without("packed_training"):
+    with Held() as held, disabled("packed_training"):
         for step in (1, 2):
             update(policy, rows, optimizer, cfg, step)
     planned = memory._parts(_shape_of(model.config), cfg, 16, 80 * GIB, 1)[1]

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import LONGEST, RunConfig
-from ..policy.logprobs import LARGE_VOCABULARY
+from ..policy.logprobs import LARGE_VOCABULARY, LOGITS_AT_ONCE_GPU
 from ..policy.sample import ROWS_AT_ONCE
 from .shape import Shape, shape_of
 
 GIB = 2**30
 NF4 = 0.516  # bytes per 4-bit weight, with the scales of its blocks and theirs
 CONTEXT = 0.6 * GIB  # what CUDA takes before the first tensor
-SCORES_AT_ONCE = 2**27  # of all words for some tokens, on a GPU (see policy.logprobs)
 ASLEEP = 1.5 * GIB  # what vLLM keeps while it sleeps, and needs beside weights and cache awake
 LOST = 1.05  # memory between blocks that nothing fits into
 TIGHT = 0.92  # of the memory: beyond it one longer answer may be too much
@@ -97,7 +96,7 @@ def scores(shape: Shape, tokens: int, head_is_trained: bool, wide: int) -> float
     if shape.vocabulary < LARGE_VOCABULARY:
         return a_score * n
     gradient = wide * shape.vocabulary * shape.hidden if head_is_trained else 0
-    return a_score * min(SCORES_AT_ONCE, n) + gradient
+    return a_score * min(LOGITS_AT_ONCE_GPU, n) + gradient
 
 
 def _width(cfg: RunConfig) -> int:

@@ -65,12 +65,12 @@ def sample(
     return sample_parts(
         policy,
         dist.shard(problems),
-        cfg.group_size,
-        cfg.max_new_tokens,
-        cfg.temperature,
-        1.0,
-        cfg.template,
-        (cfg.seed, step),
+        group_size=cfg.group_size,
+        max_new_tokens=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        template=cfg.template,
+        seed=cfg.seed,
+        step=step,
     )
 
 
