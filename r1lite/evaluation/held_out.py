@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def sample_for_eval(
 
     Of many processes each samples its share, and all get all groups.
     """
-    with fast.sampling(policy, len(problems) * k) as sampler:
+    quick = fast.sampling(policy, len(problems) * k) if cfg.fast else nullcontext(policy)
+    with quick as sampler:
         groups = sample_groups(
             sampler,
             dist.shard(problems),

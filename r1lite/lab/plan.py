@@ -12,6 +12,7 @@ from typing import Any
 from ..config import LONGEST, RunConfig
 from ..policy.logprobs import LARGE_VOCABULARY, LOGITS_AT_ONCE_GPU
 from ..policy.sample import ROWS_AT_ONCE
+from ..runlog import markdown_table
 from .shape import Shape, shape_of
 
 GIB = 2**30
@@ -138,9 +139,8 @@ class Plan:
             for name in dict.fromkeys([*self.rollout, *self.train])
         ]
         rows.append(("sum", [sum(part.values()) for part in phases]))
-        lines = ["| GiB | rollout | train |", "|---|---|---|"]
-        for name, cells in rows:
-            lines.append(f"| {name} | {' | '.join(f'{cell / GIB:.2f}' for cell in cells)} |")
+        cells = [[name, *(f"{n / GIB:.2f}" for n in parts)] for name, parts in rows]
+        lines = [markdown_table(["GiB", "rollout", "train"], cells)]
         needs, given = (part / GIB for part in self.wants)
         if needs > given:
             lines.append(
@@ -279,7 +279,7 @@ def expected_seconds(
 def describe_plan(
     cfg: RunConfig, preset: str, memory: float, gpu: str, gpus: int, prompt_tokens: int
 ) -> str:
-    """What `python -m r1lite plan` prints: the work, the memory by part, times if a GPU is known."""
+    """What `python -m r1lite plan` prints: the work, memory by part, times if a GPU is known."""
     work = f"{cfg.n_problems} problems x {cfg.group_size} answers of {cfg.max_new_tokens} tokens"
     lines = [
         f"{cfg.model}, {cfg.tuning}, {cfg.problems or cfg.family}: {work}",

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..records import StepLog, UserError
-from ..runlog import read_jsonl
+from ..runlog import markdown_table, read_jsonl
 from ..stages.record import load_recorded
 
 LOOP = (
@@ -268,13 +268,11 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 3) -> Any:
 
     def cell(value: Any) -> str:
         text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-        return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+        return text.replace("<", "&lt;").replace("*", "\\*")
 
     if not rows:
         return Markdown("(no rows)")
-    lines = ["| " + " | ".join(map(str, rows[0])) + " |", "|---" * len(rows[0]) + "|"]
-    lines += ["| " + " | ".join(cell(v) for v in row.values()) + " |" for row in rows]
-    return Markdown("\n".join(lines))
+    return Markdown(markdown_table([*map(str, rows[0])], [map(cell, r.values()) for r in rows]))
 
 
 def show_source(function: Callable) -> Any:
