@@ -175,14 +175,13 @@ def test_public_figures_of_single_parts(monkeypatch):
     # one layer that is computed again comes on top: it is why a micro-batch is never so large here
     assert a_layer > 0
     # theirs are held at once, twice in 2 bytes; our three tensors of them have 10 bytes together
-    monkeypatch.setattr(memory, "SCORES_AT_ONCE", 10**12)
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE_GPU", 10**12)
     two_copies = memory.scores(shape, TOKENS_8, False, 2) * (2 * 2) / 10
     assert two_copies / GIB == pytest.approx(78.3, rel=0.01)
 
 
 def test_parts_of_scores_are_those_of_the_trainer():
-    trainers = getattr(logprobs, "SCORES_AT_ONCE_GPU", memory.SCORES_AT_ONCE)
-    assert trainers == memory.SCORES_AT_ONCE
+    assert memory.LOGITS_AT_ONCE_GPU is logprobs.LOGITS_AT_ONCE_GPU
 
 
 def test_public_figures_of_weights():
@@ -225,7 +224,7 @@ def test_a_public_peak_with_all_scores_at_once(monkeypatch):
     """The same, TRL 1.14.2: 24.15 GiB. It holds 3.6 times what scores of 2 bytes take (a factor
     that performance.md fitted to this very figure, so that only the rest is tested), and no fused
     loss; our three tensors would take five times."""
-    monkeypatch.setattr(memory, "SCORES_AT_ONCE", 10**12)
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE_GPU", 10**12)
     shape = shapes()["gemma"]
     at_once = 2 * shape.vocabulary * 8192 / GIB
     found = train_peak(shape, **GEMMA)

@@ -276,28 +276,6 @@ def expected_seconds(
     return write / fast_write + learn / fast, write / slow_write + learn / slow
 
 
-def describe_plan(
-    cfg: RunConfig, preset: str, memory: float, gpu: str, gpus: int, prompt_tokens: int
-) -> str:
-    """What `python -m r1lite plan` prints: the work, memory by part, times if a GPU is known."""
-    work = f"{cfg.n_problems} problems x {cfg.group_size} answers of {cfg.max_new_tokens} tokens"
-    lines = [
-        f"{cfg.model}, {cfg.tuning}, {cfg.problems or cfg.family}: {work}",
-        f"on {gpus} GPU(s) of {memory:g} GiB; each holds\n",
-        plan(cfg, memory, prompt_tokens, gpus).table(),
-    ]
-    if gpu := gpu or USUAL.get(preset, ""):
-        write, learn = least_seconds(cfg, gpu, prompt_tokens, gpus)
-        fast, slow = expected_seconds(cfg, gpu, prompt_tokens, gpus)
-        lines.append(
-            f"a step with all answers of full length, on {gpu} ({GPUS[gpu][0]} TFLOP/s, "
-            f"{GPUS[gpu][1]} GB/s by its data sheet):\nat least {write:.1f} s to write and "
-            f"{learn:.1f} s to train; expected {fast:.0f} to {slow:.0f} s, if it reaches usual "
-            "shares of those rates.\nThat is arithmetic and an assumption, not a measurement"
-        )
-    return "\n".join(lines)
-
-
 def _largest(fits: Any, limit: int) -> int:
     """The largest whole number up to limit that fits (all smaller ones do); 0 if 2 does not."""
     low, high = 1, limit + 1

@@ -4,11 +4,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ..config import preset, repo_path
+from ..config import RunConfig, preset, repo_path
 from ..runlog import atomic_path, markdown_table, read_jsonl
 from ..stages.arms import ARMS, COMPARISONS, Comparison, arm_values, margins, verdict
 from ..stages.record import RECORDED, load_recorded
 from ..stages.zero import run_zero
+from .plan import GPUS, USUAL, expected_seconds, least_seconds, plan
 from .speed_report import speed_blocks
 
 README = repo_path("README.md")
@@ -102,10 +103,8 @@ def redraw() -> None:
         f"Paper: {'; '.join(where for _, _, where in PAPER.values())}."
     )
     table = comparison_table([run["run"]["eval"] for run in runs])
-    _replace(
-        "recorded",
-        f"![R1-Zero on countdown]({path.relative_to(README.parent).as_posix()})\n\n{table}\n\n{caption}",
-    )
+    picture = f"![R1-Zero on countdown]({path.relative_to(README.parent).as_posix()})"
+    _replace("recorded", f"{picture}\n\n{table}\n\n{caption}")
     _replace("comparisons", comparisons_table())
     for name, block in speed_blocks().items():
         _replace(name, block)
@@ -148,3 +147,27 @@ def _replace(name: str, block: str) -> None:
     after = rest.split(end)[1]
     with atomic_path(README) as temporary:
         temporary.write_text(f"{before}{start}\n{block}\n{end}{after}", encoding="utf-8")
+
+
+def describe_plan(
+    cfg: RunConfig, name: str, memory: float, gpu: str, gpus: int, prompt_tokens: int
+) -> str:
+    """What `python -m r1lite plan` prints: the work, memory by part, times if a GPU is known.
+
+    name  of the preset"""
+    work = f"{cfg.n_problems} problems x {cfg.group_size} answers of {cfg.max_new_tokens} tokens"
+    lines = [
+        f"{cfg.model}, {cfg.tuning}, {cfg.problems or cfg.family}: {work}",
+        f"on {gpus} GPU(s) of {memory:g} GiB; each holds\n",
+        plan(cfg, memory, prompt_tokens, gpus).table(),
+    ]
+    if gpu := gpu or USUAL.get(name, ""):
+        write, learn = least_seconds(cfg, gpu, prompt_tokens, gpus)
+        fast, slow = expected_seconds(cfg, gpu, prompt_tokens, gpus)
+        lines.append(
+            f"a step with all answers of full length, on {gpu} ({GPUS[gpu][0]} TFLOP/s, "
+            f"{GPUS[gpu][1]} GB/s by its data sheet):\nat least {write:.1f} s to write and "
+            f"{learn:.1f} s to train; expected {fast:.0f} to {slow:.0f} s, if it reaches usual "
+            "shares of those rates.\nThat is arithmetic and an assumption, not a measurement"
+        )
+    return "\n".join(lines)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
+from typing import Any
 
 from .. import dist
 from ..config import RunConfig
@@ -127,3 +128,15 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "informative_groups": mean([is_informative(g) for g in groups]),
         "entropy": -sum(sum(a.logps) for a in answers) / sum(len(a.token_ids) for a in answers),
     } | {f"reward/{name}": fmean(values) for name, values in parts.items() if values}
+
+
+def sample_row(group: Group) -> dict[str, Any]:
+    """The first answer to a problem, as a row of rollouts.jsonl and samples.jsonl."""
+    first, problem = group.completions[0], group.problem
+    return {
+        "problem_id": problem.problem_id,
+        "question": problem.question,
+        "answer": first.text,
+        "tokens": len(first.token_ids),
+        "truncated": first.truncated,
+    }

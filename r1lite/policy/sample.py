@@ -42,10 +42,9 @@ def sample_groups(
     step            part of the random key; use the step of the run, or 0 for an evaluation
     Raises UserError where prompt and answer would not fit the model's context.
     """
-    how = {"temperature": temperature, "top_p": top_p, "template": template}
     parts = sample_parts(
         policy, problems, group_size=group_size, max_new_tokens=max_new_tokens, seed=seed,
-        step=step, **how,
+        step=step, temperature=temperature, top_p=top_p, template=template,
     )  # fmt: skip
     return [group for part in parts for group in part]
 
@@ -289,14 +288,12 @@ def surviving_rows(live: torch.Tensor) -> torch.Tensor:
 def _completions(
     policy: Policy, written: list[tuple[torch.Tensor, ...]], n_answers: int
 ) -> list[Completion]:
-    """Tokens as they were sampled, step by step, put together answer by answer."""
+    """Tokens as they were sampled, put together answer by answer."""
     owner, ids, logps = (torch.cat(part).cpu() for part in zip(*written))
     order, lengths = owner.argsort(stable=True), owner.bincount(minlength=n_answers).tolist()
     completions = []
     for part, values in zip(ids[order].split(lengths), logps[order].split(lengths)):
         tokens = tuple(part.tolist())
-        is_cut = tokens[-1] != policy.stop_id
-        completions.append(
-            Completion(tokens, tuple(values.tolist()), policy.decode(tokens), is_cut)
-        )
+        text, is_cut = policy.decode(tokens), tokens[-1] != policy.stop_id
+        completions.append(Completion(tokens, tuple(values.tolist()), text, is_cut))
     return completions

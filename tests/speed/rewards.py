@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from statistics import median
 
 from r1lite.config import repo_path
-from r1lite.evaluation.held_out import held_out
 from r1lite.records import Problem
 from r1lite.rewards import (
     accuracy_reward,
@@ -21,6 +20,7 @@ from r1lite.rewards import (
 from r1lite.runlog import markdown_table, read_jsonl
 from r1lite.sandbox import Program, Sandbox
 from r1lite.stages.documents import document
+from r1lite.stages.held_out import held_out
 from r1lite.world import FAMILIES
 
 RECORDED = repo_path("data/recorded")

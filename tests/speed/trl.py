@@ -9,7 +9,6 @@ from typing import Any
 
 from r1lite.config import RunConfig
 from r1lite.evaluation import grade
-from r1lite.evaluation.held_out import held_out, sample_for_eval
 from r1lite.lab.bench import timed_run
 from r1lite.learn import train
 from r1lite.learn.rollout import draw_problems
@@ -17,6 +16,7 @@ from r1lite.policy import Policy, load_policy
 from r1lite.prompt import render
 from r1lite.records import UserError
 from r1lite.rewards import accuracy_reward, format_reward
+from r1lite.stages.held_out import held_out, sample_for_eval
 
 DEFAULT_ROWS = 8  # answers per forward pass, as GRPOConfig has it
 TRIED_ROWS = (8, 16, 32, 64, 256)

@@ -8,13 +8,14 @@ from typing import Any
 
 from .. import dist, fast
 from ..config import RunConfig
+from ..evaluation import grade
+from ..learn.rollout import sample_row
 from ..policy import Policy, sample_groups
 from ..records import Group, Problem, UserError
 from ..rewards import is_right_output
 from ..runlog import append_jsonl, read_jsonl, truncate_jsonl
 from ..world import clusters, keyed_rng, make_problems, read_problems
 from ..world.datasets import HUB
-from .report import grade
 
 N_SHOWN = 16  # problems whose answers samples.jsonl keeps
 EVAL_SEED = 1  # training draws are keyed otherwise, so no evaluation shares its sampling
@@ -95,18 +96,6 @@ def sample_for_eval(
             seed=EVAL_SEED,
         )
     return dist.all_gather(groups)
-
-
-def sample_row(group: Group) -> dict[str, Any]:
-    """The first answer to a problem, as a row of rollouts.jsonl and samples.jsonl."""
-    first, problem = group.completions[0], group.problem
-    return {
-        "problem_id": problem.problem_id,
-        "question": problem.question,
-        "answer": first.text,
-        "tokens": len(first.token_ids),
-        "truncated": first.truncated,
-    }
 
 
 class HeldOut:
