@@ -16,7 +16,22 @@ import tyro
 from .config import PRESETS, RunConfig, SftConfig, preset
 from .records import UserError
 
-Settings = tyro.conf.OmitArgPrefixes[RunConfig]
+
+class AsGiven(RunConfig):
+    """Settings of one RL run."""  # tyro would wrap what RunConfig says about them
+
+    def __post_init__(self) -> None:
+        """Checked once they are parsed."""
+
+
+class SftAsGiven(SftConfig):
+    """Settings of one supervised training."""
+
+    def __post_init__(self) -> None:
+        """Checked once they are parsed."""
+
+
+Settings = tyro.conf.OmitArgPrefixes[AsGiven]
 
 
 @dataclass
@@ -52,7 +67,7 @@ class Zero:
 class Sft:
     """supervised fine-tuning on rows of prompt and completion, or text; resumes by itself"""
 
-    cfg: tyro.conf.OmitArgPrefixes[SftConfig] = field(default_factory=SftConfig)
+    cfg: tyro.conf.OmitArgPrefixes[SftAsGiven] = field(default_factory=SftAsGiven)
 
     def do(self) -> None:
         from . import dist
@@ -112,8 +127,8 @@ class Evaluate:
 
     def do(self) -> None:
         from .evaluation import grade
-        from .evaluation.held_out import held_out, sample_for_eval, subsample
         from .policy import load_policy
+        from .stages.held_out import held_out, sample_for_eval, subsample
         from .world import read_problems
 
         cfg = self.cfg
@@ -163,7 +178,7 @@ class Plan:
     prompt_tokens: int = 256  # of the longest prompt
 
     def do(self) -> None:
-        from .lab.plan import describe_plan
+        from .lab.report import describe_plan
 
         gpus, _, each = self.preset.removesuffix("gb").rpartition("x")
         memory = self.memory or float(each if each.isdigit() else 0)
@@ -237,15 +252,21 @@ def parse(verb: str, args: Sequence[str]) -> Any:
     kind, parser = VERBS[verb], argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     about = kind.__doc__ or ""
     how: dict[str, Any] = {"prog": f"python -m r1lite {verb}", "description": about}
-    if "cfg" not in kind.__dataclass_fields__ or verb == "sft":
+    if "cfg" not in kind.__dataclass_fields__:
         return tyro.cli(kind, args=list(args), config=() if verb in SWITCHES else PLAIN, **how)
+    if verb == "sft":
+        asked = tyro.cli(kind, args=list(args), config=PLAIN, **how)
+        asked.cfg = SftConfig(**asked.cfg.as_dict())
+        return asked
     parser.add_argument("--preset", default="tiny")
     known, rest = parser.parse_known_args(list(args))
-    default = kind(cfg=preset(known.preset))
+    default = kind(cfg=AsGiven(**preset(known.preset).as_dict()))
     if verb == "plan":
         default.preset = known.preset
     how["description"] = f"{about}\n\n--preset {'|'.join(PRESETS)}: what is not given"
-    return tyro.cli(kind, args=rest, default=default, config=PLAIN, **how)
+    asked = tyro.cli(kind, args=rest, default=default, config=PLAIN, **how)
+    asked.cfg = RunConfig(**asked.cfg.as_dict())
+    return asked
 
 
 def usage() -> str:

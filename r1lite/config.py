@@ -13,6 +13,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from .records import UserError
 
 REPO = Path(__file__).resolve().parents[1]  # the checkout: data/ and notebooks/ stand in it
+
+
+def repo_path(name: str) -> Path:
+    """A place in the checkout by its name, from wherever the program was started."""
+    return REPO / name
+
+
 T = TypeVar("T", bound="TrainingConfig")
 
 # Fields that may differ when a run is resumed: they change how far, how fast and how loudly it goes

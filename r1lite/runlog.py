@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +155,16 @@ def _processor() -> str:
         found = f"{said['model name']}, family {said['cpu family']}, model {said['model']}"
         return f"{found} ({platform.machine()})"
     return f"{platform.machine()} CPU"
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table that GitHub and notebooks show; a bar in a cell is escaped.
+
+    >>> print(markdown_table(["name", ""], [["a|b", 1]]))
+    | name |  |
+    |---|---|
+    | a\\|b | 1 |
+    """
+    cells = ([str(cell).replace("|", "\\|") for cell in row] for row in rows)
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in cells])

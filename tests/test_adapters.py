@@ -12,6 +12,8 @@ from test_batching import SETTINGS, RecordingOptimizer, assert_same, exact, rows
 from test_resume import assert_same_run
 from test_sampling import draw, problems, tokens  # noqa: F401
 
+from r1lite import fast
+from r1lite.fast.fused import supports_fused
 from r1lite.learn import train
 from r1lite.learn.batching import Row
 from r1lite.learn.optimizer import make_optimizer
@@ -19,8 +21,6 @@ from r1lite.learn.update import reference_kl
 from r1lite.policy import adapters, load_policy, token_logps
 from r1lite.policy.adapters import Reference, merged, trainable, weight_of
 from r1lite.policy.load import Policy, save_policy
-from r1lite.policy.savings import without
-from r1lite.policy.written import fits
 from r1lite.records import UserError
 
 IDS = torch.arange(3, 43).view(4, 10)
@@ -117,15 +117,18 @@ def test_merged_is_unmerged_and_an_ordinary_folder(lora, tmp_path):
     assert (scores(found) - scores(base)).abs().max() > 0.1
 
 
-def test_the_written_out_decoder_multiplies_the_adapter_in(lora, problems):  # noqa: F811
+def draw_fused(policy, problems):  # noqa: F811
+    with fast.sampling(policy, 1) as sampler:
+        return draw(sampler, problems)
+
+
+def test_the_fused_decoder_multiplies_the_adapter_in(lora, problems):  # noqa: F811
     shake(lora)
-    assert fits(lora.model)
-    fast = draw(lora, problems)
-    with without("written_out"):
-        plain = draw(lora, problems)
-    assert tokens(fast) == tokens(plain)
+    assert supports_fused(lora.model)
+    fused = draw_fused(lora, problems)
+    assert tokens(fused) == tokens(draw(lora, problems))
     lora.model.disable_adapters()
-    assert tokens(draw(lora, problems)) != tokens(fast)
+    assert tokens(draw_fused(lora, problems)) != tokens(fused)
     q_proj = lora.model.model.layers[0].self_attn.q_proj
     assert weight_of(q_proj) is q_proj.base_layer.weight
 

@@ -13,8 +13,8 @@ from r1lite.stages.arms import (
     ARMS,
     COMPARISONS,
     Comparison,
+    arm_values,
     coin_reward,
-    figures,
     four_numbers,
     margins,
     trusting_reward,
@@ -33,13 +33,13 @@ def run(base, final):
 def test_figures_and_verdicts_by_hand():
     runs = {"a": [run(0.1, 0.5), run(0.2, 0.4)], "b": [run(0.1, 0.3), run(0.1, 0.5)]}
     gain, final = Comparison("", "a", "x"), Comparison("", "a", "x", "final")
-    assert figures(gain, runs) == pytest.approx([0.4, 0.2])
-    assert figures(final, runs) == [0.5, 0.4]
-    assert figures(Comparison("", "a", "x", "final", against="b"), runs) == pytest.approx(
+    assert arm_values(gain, runs) == pytest.approx([0.4, 0.2])
+    assert arm_values(final, runs) == [0.5, 0.4]
+    assert arm_values(Comparison("", "a", "x", "final", against="b"), runs) == pytest.approx(
         [0.1, 0.0]
     )
-    assert figures(Comparison("", "a", "x", against="c"), runs) == []
-    assert figures(Comparison("", "c", "x"), runs) == []
+    assert arm_values(Comparison("", "a", "x", against="c"), runs) == []
+    assert arm_values(Comparison("", "c", "x"), runs) == []
     for over, figure in (("mean", 0.3), ("least", 0.2), ("most", 0.4)):
         for bound, holds in (
             ({"at_least": figure - 0.01}, True),
@@ -99,7 +99,7 @@ def test_a_weak_base_is_made_once_and_its_searches_are_told(tmp_path, monkeypatc
 def test_every_claim_that_failed_names_its_likely_cause():
     runs = {arm: [run["run"] for run in load_recorded(f"{arm}_seed")] for arm in ARMS}
     for comparison in COMPARISONS:
-        values = figures(comparison, runs)
+        values = arm_values(comparison, runs)
         if values:
             assert verdict(comparison, values) != bool(comparison.cause), comparison.claim
 
@@ -161,7 +161,7 @@ def test_what_is_recorded_was_run_with_what_is_written_here(name):
     folder = RECORDED / name
     arm, seed = ARMS[name.rsplit("_seed", 1)[0]], int(name.rsplit("_seed", 1)[1])
     kept = read_json(folder / "run.json")
-    assert (kept["stage"], kept["arm"], kept["seed"]) == (arm.stage, arm.arm, seed)
+    assert (kept["stage"], kept["arm"], kept["seed"]) == (arm.stage, arm.label, seed)
     for key, value in arm.changes.items():
         assert kept["config"][key] == value
 
@@ -211,7 +211,7 @@ def test_a_gain_of_pass_at_1_has_an_interval_and_other_figures_have_none():
     ends["final"]["interval"] = 0.04
     runs = {"full": [{"eval": ends}]}
     gain = Comparison("gains", "full", "pass_at_1")
-    assert figures(gain, runs) == [pytest.approx(0.5)]
+    assert arm_values(gain, runs) == [pytest.approx(0.5)]
     assert margins(gain, runs) == [pytest.approx(0.05)]
     assert margins(replace(gain, of="final"), runs) == []
     assert margins(replace(gain, metric="format"), runs) == []

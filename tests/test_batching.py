@@ -9,6 +9,7 @@ import torch
 from conftest import VARIED, minibatches, rollout, update
 
 from r1lite.config import SftConfig, preset
+from r1lite.fast.optimizations import disabled
 from r1lite.learn import train
 from r1lite.learn.batching import Row, pad_right, to_batch, to_rows, token_budget_chunks
 from r1lite.learn.objective import OBJECTIVES
@@ -17,7 +18,6 @@ from r1lite.learn.sft import sft_backward
 from r1lite.policy.adapters import Reference
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import token_logps
-from r1lite.policy.savings import without
 from r1lite.records import Completion, Group, Problem
 
 
@@ -144,10 +144,10 @@ def test_computed_tokens_are_counted_with_their_padding(exact, rows):
     prompts = {tuple(row.prompt_ids) for row in taught}
     read = len(prompts) * max(map(len, prompts))
     answers, whole = [len(row.answer_ids) for row in taught], list(map(len, taught))
-    assert computed(10**6)[0] == read + (sum(answers) // 64 + 1) * 64  # packed: one batch
-    assert computed(1)[0] == read + sum((n // 64 + 1) * 64 for n in answers)
+    assert computed(10**6)[0] == read + sum(answers) + 1  # packed: one batch
+    assert computed(1)[0] == read + sum(n + 1 for n in answers)
     assert computed(1)[1] == sum(map(len, prompts)) + sum(answers)
-    with without("packed_training"):
+    with disabled("packed_training"):
         assert computed(10**6) == (len(whole) * max(whole), sum(whole))
         assert computed(1) == (sum(whole), sum(whole))
 

@@ -8,12 +8,14 @@ import time
 
 import pytest
 import torch
+from speed import __main__ as speed_line
+from speed import floor, growth, step
+from speed.trl import timed_trl
 
-from r1lite.lab import bench, floor, growth, report
-from r1lite.lab.bench_trl import timed_trl
+from r1lite.fast.optimizations import OPTIMIZATIONS, is_enabled
+from r1lite.lab import bench, report, speed_report
 from r1lite.learn.clock import Clock
 from r1lite.policy import load_policy
-from r1lite.policy.savings import saves, without
 from r1lite.records import UserError
 
 
@@ -41,11 +43,11 @@ def row(step, rollout=1.0, train=2.0, **changes):
 def test_figures_by_hand(small):
     """12 answers of 10 tokens; the first step does not count, the middle of three does."""
     rows = [row(1, rollout=99.0), row(2), row(3, rollout=2.0, train=3.0), row(4, train=1.0)]
-    found = bench.figures(rows, small)
+    found = bench.step_metrics(rows, small)
     assert found["rollout_s"] == 1.0 and found["train_s"] == 2.0 and found["step_s"] == 4.0
     assert found["rollout_tokens_per_s"] == 120.0
     assert found["train_tokens_per_s"] == 300.0 and found["computed_tokens_per_s"] == 400.0
-    assert found["padding_efficiency"] == 0.75 and found["kept_fraction"] == 0.5
+    assert found["padding_efficiency"] == 0.75 and found["informative_groups"] == 0.5
 
 
 def test_laps_add_up_to_the_step():
@@ -108,48 +110,57 @@ def test_the_floor_is_below_the_step_and_grows_with_the_work(small, monkeypatch)
     assert short["step"] == short["rollout"] + short["train"]
 
 
-def test_bench_reports_everything(small, monkeypatch):
-    monkeypatch.setattr(floor, "memory_speed", lambda: 1e10)
-    monkeypatch.setattr(floor, "PROBES", 1)
-    with without("drop_equal_groups"):  # a random model is never right, all rewards are equal
-        found = bench.bench(small)
-    for name in (
-        "rollout_tokens_per_s", "train_tokens_per_s", "computed_tokens_per_s", "train_mfu",
-        "padding_efficiency", "step_over_floor", "peak_memory_mib", "reward_s",
-    ):  # fmt: skip
+@pytest.fixture
+def all_rows(monkeypatch):
+    """A random model is never right and all rewards are equal: it trains on every answer."""
+    monkeypatch.setattr(step, "timed_run", lambda cfg: bench.timed_run(cfg, bench.every_answer))
+
+
+def test_bench_reports_everything(small):
+    found = bench.bench(small)
+    for name in ("rollout_tokens_per_s", "plain_step_s", "peak_memory_mib", "reward_s", "step_s"):
         assert found[name] > 0, name
-    assert (
-        found["kept_fraction"] == 0.0 and found["step_over_floor"] > 0.5 and found["train_mfu"] < 1
-    )
     assert all(re.fullmatch(r"\|.*\|.*\|", line) for line in bench.table(found).splitlines())
 
 
-def test_the_ladder_has_a_rung_for_every_saving(small):
+def test_a_step_is_set_beside_its_floor(small, all_rows, monkeypatch):
+    monkeypatch.setattr(floor, "memory_speed", lambda: 1e10)
+    monkeypatch.setattr(floor, "PROBES", 1)
+    found = step.against_floor(small)
+    for name in ("train_tokens_per_s", "computed_tokens_per_s", "padding_efficiency"):
+        assert found[name] > 0, name
+    assert found["informative_groups"] == 0.0
+    assert found["step_over_floor"] > 0.5 and 0 < found["train_mfu"] < 1
+
+
+def test_the_ladder_has_a_rung_for_every_optimization_and_for_all(small):
     found = bench.ladder(small.change(steps=2), rounds=1)
-    assert list(found) == ["all on", *bench.SAVINGS]
+    assert list(found) == ["all on", *OPTIMIZATIONS, "fast/"]
     assert all(rung["step_s"] > 0 for rung in found.values())
 
 
 def test_the_ladder_compares_what_was_timed_side_by_side(small, monkeypatch):
-    """A machine that gets slower all the time, where one saving alone is worth half a second."""
+    """A machine that gets slower all the time, where one optimization alone saves a half."""
     clock = itertools.count(1)
 
     def timed(cfg):
-        step = next(clock) + (0 if saves("alike_once") else 0.5)
-        return [{"seconds": {"step": step}}]
+        seconds = 1.01 ** next(clock) * (1.0 if is_enabled("workers") else 1.5)
+        return [{"seconds": {"step": seconds}}]
 
     monkeypatch.setattr(bench, "timed_run", timed)
-    monkeypatch.setattr(bench, "figures", lambda rows, cfg: {"step_s": rows[0]["seconds"]["step"]})
+    monkeypatch.setattr(
+        bench, "step_metrics", lambda rows, cfg: {"step_s": rows[0]["seconds"]["step"]}
+    )
     found = bench.ladder(small, rounds=3)
-    assert found["all on"]["saves_s"] == 0.0
-    assert {n: rung["saves_s"] for n, rung in found.items() if n != "all on"} == {
-        name: 1.5 if name == "alike_once" else 1.0 for name in bench.SAVINGS
-    }
+    assert found["all on"]["ratio"] == 1.0
+    for name, rung in found.items():
+        wanted = 1.5 if name in ("workers", "fast/") else 1.0
+        assert name == "all on" or rung["ratio"] == pytest.approx(1.01 * wanted)
 
 
 def test_generate_writes_what_we_write(small):
     """Rates are compared only because both write answers of the same kind."""
-    found = bench.against_generate(small, rounds=1)
+    found = step.against_generate(small, rounds=1)
     assert found["ours"] > 0 and found["generate"] > 0
     assert found["faster"] == pytest.approx(found["ours"] / found["generate"])
 
@@ -171,48 +182,52 @@ def test_trl_missing_is_said_in_words(small, monkeypatch):
 
 def test_the_readme_is_made_from_the_file(tmp_path, monkeypatch, small):
     facts = {"config": small.as_dict(), "hardware": "a machine", "versions": {"torch": "9.9"}}
-    step = {
+    timed = {
         "rollout_s": 0.5, "train_s": 0.75, "step_s": 1.3, "rollout_tokens_per_s": 31234.0,
-        "train_tokens_per_s": 2e4, "floor_step_s": 0.31, "step_over_floor": 4.19,
-        "floor_usual_step_s": 0.61, "step_over_usual_floor": 2.13,
+        "train_tokens_per_s": 2e4, "plain_step_s": 2.6,
     }  # fmt: skip
+    lowest = {"step_s": 1.4, "floor_step_s": 0.61, "step_over_floor": 2.13}
     trl = {
-        "median_step_s": {"ours": 1.25, "trl_tuned": 8.0, "trl_default": 20.0},
-        "rounds": {"ours": [1.2, 1.3], "trl_tuned": [7.9, 8.1], "trl_default": [19.0, 21.0]},
+        "median_step_s": {"ours": 1.25, "ours_plain": 2.5, "trl_tuned": 8.0, "trl_default": 20.0},
+        "rounds": {"ours": [1.2, 1.3], "ours_plain": [2.4, 2.6], "trl_tuned": [7.9, 8.1],
+                   "trl_default": [19.0, 21.0]},
         "trl_rows": 32,
-    }
+    }  # fmt: skip
     path = tmp_path / "bench.json"
-    bench.keep("step", step, small, path)
+    bench.keep("step", timed, small, path)
+    bench.keep("floor", lowest, small, path)
     bench.keep("trl", trl, small, path, trl="1.16.0")
     runs = [{"ours_s": s, "trl_s": 9 * s} for s in (30.0, 20.0, 50.0)] + [
         {"ours_s": 40.0, "trl_s": math.inf}
     ]
     bench.keep("to", {"threshold": 0.6, "runs": runs}, small, path)
-    rungs = {
-        "all on": {"step_s": 1.0, "saves_s": 0.0},
-        "alike_once": {"step_s": 1.5, "saves_s": 0.5},
-    }
+    rungs = {"all on": {"step_s": 1.0, "ratio": 1.0}, "workers": {"step_s": 1.5, "ratio": 1.52}}
     bench.keep("ladder", rungs, small, path)
-    tried = {"magic": {"with_s": 1.25, "without_s": 1.2, "first_s": 30.0}}
-    bench.keep("tried", tried, small, path, command="python tests/tried.py")
-    assert set(json.loads(path.read_text())) == {"step", "trl", "to", "ladder", "tried"}
-    assert json.loads(path.read_text())["tried"]["command"] == "python tests/tried.py"
+    assert set(json.loads(path.read_text())) == {"step", "floor", "trl", "to", "ladder"}
     assert facts["config"] == json.loads(path.read_text())["trl"]["config"]
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- bench:start -->\nold\n<!-- bench:end -->\nb\n")
     monkeypatch.setattr(report, "README", readme)
-    monkeypatch.setattr(report, "RESULT", path)
-    report.redraw_bench()
+    monkeypatch.setattr(speed_report, "RESULT", path)
+    report._replace("bench", speed_report.speed_blocks()["bench"])
     text = readme.read_text()
     assert text.startswith("a\n") and text.endswith("b\n") and "old" not in text
-    for shown in ("1.30", "31,234", "2.1 times", "8.00 | 6.4 x", "20.00 | 16.0 x", "1.16.0"):
+    for shown in (
+        "1.30",
+        "31,234",
+        "2.1 times",
+        "2.0 times as long",
+        "2.50 | 2.0 x",
+        "8.00 | 6.4 x",
+        "20.00 | 16.0 x",
+        "1.16.0",
+    ):
         assert shown in text
     for shown in (
         "ours 35 s (20 to 50)",
         "TRL, tuned 360 s (180 to inf)",
         "4 seeds",
-        "1.50 | +0.50",
-        "magic (1.25 s instead of 1.20, 30.0 s the first time)",
+        "1.50 | 1.52",
     ):
         assert shown in text
 
@@ -261,3 +276,17 @@ def test_a_point_of_growth_is_measured_and_drawn(tmp_path, monkeypatch):
     assert all(growth.grows(name) in growth.START for name in growth.GROWTH)
     growth.growth_figure(points, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_of_comparisons(tmp_path, monkeypatch, capsys):
+    result = {"format": 128_000.0}
+    monkeypatch.setitem(speed_line.WHAT, "rewards", lambda cfg, args: result)
+    monkeypatch.setattr(speed_line, "RESULT", tmp_path / "bench.json")
+    assert speed_line.main(["rewards", "--rounds", "3"]) == 0
+    kept = json.loads((tmp_path / "bench.json").read_text())
+    assert kept["rewards"]["figures"] == result and "hardware" in kept["rewards"]
+    assert "128000" in capsys.readouterr().out
+    for words in (["nothing"], ["--help"]):
+        with pytest.raises(SystemExit):
+            speed_line.main(words)
+    assert "answers per second of each reward" in capsys.readouterr().out

@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 import transformers
+from speed import __main__ as speed_line
+from speed import gpu as bench_gpu
 
-from r1lite import __main__ as command_line
-from r1lite.lab import bench_gpu
 from r1lite.lab.plan import plan
 from r1lite.lab.shape import shape_of
 from r1lite.policy import load_policy
@@ -44,7 +44,7 @@ def test_a_case_has_all_its_figures(measured):
     assert set(bench_gpu.COLUMNS) <= set(measured)
     assert measured["step_s"] > 0 and measured["peak_gib"] > 0 and 0 < measured["train_mfu"] < 1
     # random weights: no stop token, so full length; equal groups are trained on all the same
-    assert measured["mean_tokens"] == 8 and measured["kept_fraction"] == 0.0
+    assert measured["mean_tokens"] == 8 and measured["informative_groups"] == 0.0
     assert measured["computed_tokens_per_s"] >= measured["train_tokens_per_s"] > 0
     assert measured["plan_off"] == pytest.approx(measured["planned_gib"] / measured["peak_gib"] - 1)
 
@@ -53,8 +53,8 @@ def test_mfu_by_hand(shape, small, monkeypatch):
     """A frozen weight costs a token 2 forward and 2 backward; attention 12 L q times the mean
     number of tokens before it."""
     faked = {"train_tokens_per_s": 1000.0, "mean_tokens": 8.0}
-    monkeypatch.setattr(bench_gpu, "timed_run", lambda cfg: [])
-    monkeypatch.setattr(bench_gpu, "figures", lambda rows, cfg: faked)
+    monkeypatch.setattr(bench_gpu, "timed_run", lambda *a: [])
+    monkeypatch.setattr(bench_gpu, "step_metrics", lambda rows, cfg: faked)
     monkeypatch.setattr(bench_gpu, "best_rate", lambda *a: 1e12)
     prompts = []
     monkeypatch.setattr(bench_gpu, "plan", lambda cfg, m, n: prompts.append(n) or plan(cfg, m, n))
@@ -68,8 +68,8 @@ def test_mfu_by_hand(shape, small, monkeypatch):
 def test_on_a_gpu_torch_s_own_peaks_are_kept_beside_the_driver_s(shape, small, monkeypatch):
     """vLLM's pool is seen by the driver alone, what torch lost between blocks by torch alone."""
     faked = {"train_tokens_per_s": 1000.0, "mean_tokens": 8.0}
-    monkeypatch.setattr(bench_gpu, "timed_run", lambda cfg: [])
-    monkeypatch.setattr(bench_gpu, "figures", lambda rows, cfg: faked)
+    monkeypatch.setattr(bench_gpu, "timed_run", lambda *a: [])
+    monkeypatch.setattr(bench_gpu, "step_metrics", lambda rows, cfg: faked)
     monkeypatch.setattr(bench_gpu, "best_rate", lambda *a: 1e12)
     monkeypatch.setattr(bench_gpu, "random_model", lambda *a: contextlib.nullcontext(shape))
     calls = []
@@ -99,7 +99,7 @@ def test_an_error_of_any_kind_ends_one_case_alone(shape, small, tmp_path, monkey
     said = bench_gpu.bench_gpu(small, tmp_path)
     assert f"| tiny, lora, vllm | {kind.__name__} |" in said
     kept = read_json(tmp_path / "tiny_lora_vllm.json")
-    assert "no room" in kept["failed"] and kept["config"]["rollouts"] == "vllm"
+    assert "no room" in kept["failed"] and kept["config"]["sampler"] == "vllm"
     assert "figures" in read_json(tmp_path / "tiny_qlora_own.json"), "the case after it"
 
 
@@ -163,18 +163,18 @@ def test_a_case_runs_in_a_process_of_its_own(shape, small):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
 def test_without_a_gpu_it_says_so(capsys):
-    assert command_line.main(["bench", "gpu"]) == 2
+    assert speed_line.main(["gpu"]) == 2
     assert "finds no GPU here" in capsys.readouterr().err
     assert bench_gpu.gpu_config().device == "cuda"
 
 
-def test_a_ladder_of_a_shape(shape, tmp_path, monkeypatch, capsys):
+def test_a_comparison_on_a_shape(shape, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench_gpu, "SHAPES", {"0.5B": shape})
     monkeypatch.setattr(bench_gpu, "RECORDS", tmp_path)
     small = {"dtype": "float32", "n_problems": 1, "group_size": 2, "max_new_tokens": 2}
     usual = bench_gpu.gpu_config
     monkeypatch.setattr(bench_gpu, "gpu_config", lambda **changes: usual(**small | changes))
-    assert command_line.main(["bench", "--shape", "0.5B", "--ladder", "--rounds", "1"]) == 0
-    kept = read_json(tmp_path / "0.5B_compared.json")["ladder"]
-    assert kept["config"]["tuning"] == "lora" and "all on" in kept["figures"]
-    assert "step_s" in capsys.readouterr().out
+    assert speed_line.main(["generate", "--shape", "0.5B", "--rounds", "1"]) == 0
+    kept = read_json(tmp_path / "0.5B_compared.json")["generate"]
+    assert kept["config"]["tuning"] == "lora" and kept["figures"]["faster"] > 0
+    assert "faster" in capsys.readouterr().out

@@ -18,13 +18,13 @@ from transformers import PreTrainedTokenizerFast
 from r1lite import __main__ as command_line
 from r1lite.config import preset
 from r1lite.evaluation import grade
-from r1lite.evaluation.held_out import eval_problems, held_out, held_out_source, subsample
 from r1lite.learn import train
 from r1lite.policy import load_policy
 from r1lite.prompt import render
 from r1lite.records import UNCHECKED, Completion, Group, Problem, UserError
 from r1lite.rewards import accuracy_reward, is_right_leniently, is_right_output, score
 from r1lite.runlog import read_jsonl
+from r1lite.stages.held_out import eval_problems, held_out, held_out_source, subsample
 from r1lite.stages.zero import run_zero
 from r1lite.world import as_problems, is_held_out, make_problem, read_problems
 from r1lite.world.datasets import DATA_SETS, DataSet, last_boxed

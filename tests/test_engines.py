@@ -19,7 +19,7 @@ from r1lite.policy import load_policy, sample_groups
 from r1lite.policy import vllm as engine_file
 from r1lite.policy.adapters import has_adapter, load_adapter, trainable, weight_of
 from r1lite.policy.load import REPO, Policy
-from r1lite.policy.sample import write_answers
+from r1lite.policy.sample import sample_answers
 from r1lite.policy.vllm import Vllm, perturbed
 from r1lite.policy.vllm_server import START, with_vllm
 from r1lite.records import UserError
@@ -78,7 +78,7 @@ class Engine:
         self.calls.append("write")
         requests = []
         for request, params in zip(inputs, how, strict=True):
-            written = write_answers(
+            written = sample_answers(
                 self.policy, [request["prompt_token_ids"]], [(params.seed,)], params.n,
                 params.max_tokens, params.temperature, params.top_p,
             )  # fmt: skip
@@ -305,13 +305,13 @@ def test_a_healthy_engine_that_rounds_otherwise_is_not_refused(vllm, mini_folder
     """In bfloat16 two healthy engines are hundredths of a nat apart, and a deaf one is more."""
     plain = load_policy(mini_folder, device="cpu", tuning=tuning, dtype="bfloat16")
     engine = with_vllm(plain, RunConfig(model=mini_folder, dtype="bfloat16"), prove=False).engine
-    real, noise = engine._generate, torch.Generator().manual_seed(0)
+    real, noise = engine._requests, torch.Generator().manual_seed(0)
 
     def rounds(*work):
         for ids, logps in real(*work):
             yield ids, [p + wide * torch.randn((), generator=noise).item() for p in logps]
 
-    engine._generate = rounds
+    engine._requests = rounds
     before, after = engine.verify_sync()
     assert before > 5 * after
     vllm[-1].deaf = True

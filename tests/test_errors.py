@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from conftest import VARIED
 
 from r1lite import __main__ as command_line
-from r1lite.config import RunConfig, field_help, preset
+from r1lite.config import PRESETS, RunConfig, SftConfig, preset, settings_without_effect
 from r1lite.learn import train
 from r1lite.policy.load import load_policy
 from r1lite.records import Problem, UserError
@@ -57,7 +59,7 @@ def test_an_unknown_field_suggests_the_nearest(wrong, right):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("group_size", 1),
+        ("group_size", 0),
         ("group_size", 2.5),
         ("n_problems", 0),
         ("n_problems", "32"),
@@ -73,7 +75,7 @@ def test_an_unknown_field_suggests_the_nearest(wrong, right):
         ("steps", 0),
         ("checkpoint_every", 0),
         ("micro_batch_tokens", 0),
-        ("family", "sudoku"),
+        ("fast", "yes"),
         ("objective", "ppo"),
         ("dtype", "int8"),
         ("advantage_scale", "mean"),
@@ -90,8 +92,7 @@ def test_fields_that_do_not_fit_together():
     assert "steps=10" in message and "4" in message
 
 
-def test_every_field_has_a_sentence_and_the_papers_settings_are_the_papers():
-    assert set(field_help()) == {name for name in RunConfig.__dataclass_fields__}
+def test_the_papers_settings_are_the_papers():
     paper = preset("paper")
     assert (paper.learning_rate, paper.beta, paper.clip_epsilon) == (3e-6, 0.001, 10.0)
     assert (paper.group_size, paper.reference_every, paper.temperature) == (16, 400, 1.0)
@@ -197,7 +198,7 @@ def test_a_broken_checkpoint_gives_way_to_an_older_one(cfg, capfd, file, damage)
     result = run(cfg)
     said = "".join(capfd.readouterr())
     assert "warning" in said and "checkpoint-000006" in said and file in said
-    assert [log.step for log in result.logs] == [4, 5, 6]
+    assert [log.step for log in result.logs] == [1, 2, 3, 4, 5, 6]
     assert (folder / "final" / "model.safetensors").read_bytes() == weights
 
 
@@ -221,13 +222,15 @@ def test_resuming_with_other_settings_is_refused(cfg, change):
     (name, value), = change.items()  # fmt: skip
     assert f"{name}: {getattr(cfg, name)!r} then, {value!r} now" in message and "run_dir" in message
     assert (folder / "metrics.jsonl").read_bytes() == log
-    assert len(run(cfg.change(steps=9)).logs) == 3
+    assert len(run(cfg.change(steps=9)).logs) == 9
 
 
 def test_every_message_on_the_command_line_is_one_line(capsys):
     for words in (
         ["zero", "--preset", "huge"],
-        ["zero", "--group-size", "1"],
+        ["zero", "--group-size", "0"],
+        ["zero", "--family", "sudoku"],
+        ["zeros"],
         ["evaluate", "--family", "sudoku"],
         ["record", "nothing"],
     ):
@@ -236,15 +239,80 @@ def test_every_message_on_the_command_line_is_one_line(capsys):
         assert said.startswith("r1lite: ") and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("verb", ["run", "zero", "base", "gate", "evaluate", "record"])
+@pytest.mark.parametrize("verb", command_line.VERBS)
 def test_help_is_there_for_every_verb(verb, capsys):
     with pytest.raises(SystemExit) as ended:
         command_line.main([verb, "--help"])
     assert ended.value.code == 0
     said = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "usage:" in said
-    if verb == "zero":
-        assert all(sentence.split(";")[0][:30] in said for sentence in field_help().values())
+    for config in {"zero": [RunConfig], "evaluate": [RunConfig], "sft": [SftConfig]}.get(verb, []):
+        for name in config.__dataclass_fields__:
+            flag = f"--{name.replace('_', '-')}"
+            assert re.search(rf"{flag} [^()]*?[a-z]{{2,}} [^()]*\(", said), f"{flag}: no sentence"
+
+
+def test_a_flag_of_yes_and_no_means_what_it_says():
+    """`--dynamic-sampling False` was once True."""
+    for word, value in (("False", False), ("True", True)):
+        asked = command_line.parse("zero", ["--dynamic-sampling", word, "--preset", "24gb"])
+        assert asked.cfg.dynamic_sampling is value and asked.cfg.sampler == "vllm"
+    with pytest.raises(SystemExit):
+        command_line.parse("zero", ["--dynamic-sampling"])
+
+
+def test_a_misspelt_flag_or_verb_gets_the_nearest(capsys):
+    with pytest.raises(SystemExit):
+        command_line.main(["zero", "--learning-rat", "0.1"])
+    assert "--learning-rate" in capsys.readouterr().err
+    assert command_line.main(["evalute"]) == 2
+    assert "Did you mean 'evaluate'?" in capsys.readouterr().err
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys\n"
+        "from r1lite.__main__ import main\n"
+        "assert main(['--help']) == 0\n"
+        "try:\n    main(['zero', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_name_hides_a_folder_of_the_library():
+    import r1lite
+
+    folders = {path.name for path in Path(r1lite.__file__).parent.iterdir() if path.is_dir()}
+    assert not folders & set(r1lite.__all__)
+    assert all(getattr(r1lite, name) is not None for name in r1lite.__all__)
+    assert set(r1lite.__all__) <= set(dir(r1lite))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        r1lite.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({"clip_epsilon": 0.2}, "clip_epsilon"),
+        ({"clip_epsilon": 0.2, "n_minibatches": 2}, ""),
+        ({"lora_rank": 8}, "lora_rank"),
+        ({"lora_rank": 8, "tuning": "lora"}, ""),
+        ({"kl_estimator": "k1"}, "kl_estimator"),
+        ({"kl_estimator": "k1", "beta": 0.1}, ""),
+        ({"engine_url": "http://x"}, "engine_url"),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_named(changes, idle):
+    sentences = settings_without_effect(preset("tiny", **changes))
+    assert len(sentences) == bool(idle)
+    assert all(f"{idle}=" in sentence and "changes nothing" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_has_a_setting_without_effect(name):
+    assert not settings_without_effect(preset(name))
 
 
 def test_records_are_frozen(cfg):

@@ -279,7 +279,7 @@ def test_evaluate_samples_what_grade_grades(mini):
 
 
 def test_held_out_never_holds_a_training_problem_and_fills_up():
-    from r1lite.evaluation.held_out import held_out
+    from r1lite.stages.held_out import held_out
     from r1lite.world import FAMILIES, clusters
 
     for family in FAMILIES:

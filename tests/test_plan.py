@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from r1lite import __main__ as command_line
 from r1lite.config import LONGEST, PRESETS, preset
+from r1lite.fast.optimizations import disabled
 from r1lite.lab import plan as memory
 from r1lite.lab.plan import GIB, plan
 from r1lite.lab.shape import read_config, shape_of
@@ -22,7 +23,6 @@ from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import logprobs
 from r1lite.policy.adapters import add_adapter, trainable
 from r1lite.policy.load import REPO, Policy
-from r1lite.policy.savings import without
 from r1lite.records import Completion, Group, UserError
 from r1lite.stages.base import make_model
 from r1lite.world import make_problem
@@ -175,14 +175,13 @@ def test_public_figures_of_single_parts(monkeypatch):
     # one layer that is computed again comes on top: it is why a micro-batch is never so large here
     assert a_layer > 0
     # theirs are held at once, twice in 2 bytes; our three tensors of them have 10 bytes together
-    monkeypatch.setattr(memory, "SCORES_AT_ONCE", 10**12)
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE_GPU", 10**12)
     two_copies = memory.scores(shape, TOKENS_8, False, 2) * (2 * 2) / 10
     assert two_copies / GIB == pytest.approx(78.3, rel=0.01)
 
 
 def test_parts_of_scores_are_those_of_the_trainer():
-    trainers = getattr(logprobs, "SCORES_AT_ONCE_GPU", memory.SCORES_AT_ONCE)
-    assert trainers == memory.SCORES_AT_ONCE
+    assert memory.LOGITS_AT_ONCE_GPU is logprobs.LOGITS_AT_ONCE_GPU
 
 
 def test_public_figures_of_weights():
@@ -225,7 +224,7 @@ def test_a_public_peak_with_all_scores_at_once(monkeypatch):
     """The same, TRL 1.14.2: 24.15 GiB. It holds 3.6 times what scores of 2 bytes take (a factor
     that performance.md fitted to this very figure, so that only the rest is tested), and no fused
     loss; our three tensors would take five times."""
-    monkeypatch.setattr(memory, "SCORES_AT_ONCE", 10**12)
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE_GPU", 10**12)
     shape = shapes()["gemma"]
     at_once = 2 * shape.vocabulary * 8192 / GIB
     found = train_peak(shape, **GEMMA)
@@ -401,7 +400,7 @@ def test_a_real_step_stays_near_its_plan(tokenizer, tuning, checkpointing):
     group = dataclasses.replace(group, rewards=tuple(map(float, range(8))))
     optimizer = make_optimizer(policy, cfg)
     rows = minibatches([group], cfg, 1)[0]
-    with Held() as held, without("packed_training"):
+    with Held() as held, disabled("packed_training"):
         for step in (1, 2):
             update(policy, rows, optimizer, cfg, step)
     planned = memory._parts(_shape_of(model.config), cfg, 16, 80 * GIB, 1)[1]

@@ -1,12 +1,8 @@
 """The bench of rewards: real answers, a rate for each, a table."""
 
-import json
-import re
-
 import pytest
+from speed import rewards as bench_rewards
 
-from r1lite import __main__ as command_line
-from r1lite.lab import bench, bench_rewards
 from r1lite.world import FAMILIES
 
 
@@ -45,25 +41,3 @@ def test_every_reward_is_timed(monkeypatch):
     named |= {"code, C++: compiling", "code, C++: running"}
     assert set(found) == named | {f"accuracy, {f}" for f in FAMILIES}
     assert all(rate > 0 for rate in found.values())
-
-
-def test_the_verb_prints_and_keeps_it(tmp_path, monkeypatch, capsys):
-    found = {"format": 128_000.0, "maths": 64.0}
-    asked = []
-    monkeypatch.setattr(
-        bench_rewards, "bench_rewards", lambda rounds: asked.append(rounds) or found
-    )
-    monkeypatch.setattr(bench, "RESULT", tmp_path / "bench.json")
-    assert command_line.main(["bench", "rewards", "--rounds", "3"]) == 0
-    assert asked == [3] and "| maths | 64 | 4,000.0 ms |" in capsys.readouterr().out
-    kept = json.loads((tmp_path / "bench.json").read_text())
-    assert kept["rewards"]["figures"] == found and "hardware" in kept["rewards"]
-
-
-def test_the_verb_says_what_it_times(capsys):
-    with pytest.raises(SystemExit):
-        command_line.main(["bench", "--help"])
-    assert re.search(r"\{step,rewards,gpu\}", capsys.readouterr().out)
-    assert command_line.parser().parse_args(["bench"]).what == "step"
-    with pytest.raises(SystemExit):
-        command_line.main(["bench", "nothing"])

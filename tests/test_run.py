@@ -120,6 +120,7 @@ def test_an_older_folder_is_named_as_such(cfg):
     folder = Path(cfg.run_dir)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text('{"stage": "zero"}')
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(UserError, match="older version"):
         run(cfg)
 
@@ -138,8 +139,7 @@ def test_a_folder_has_one_writer(cfg):
 def test_a_failed_start_frees_the_folder(cfg):
     with pytest.raises(UserError, match="no model"):
         run(cfg.change(model="runs/nowhere"))
-    Path(cfg.run_dir, "run.json").unlink()
-    assert len(run(cfg.change(steps=1)).logs) == 1
+    assert len(run(cfg.change(steps=1)).logs) == 1, "and what was not begun is no other run"
 
 
 def test_an_evaluation_is_a_hook_and_nothing_is_loaded_again(cfg, monkeypatch):

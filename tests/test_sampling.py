@@ -4,15 +4,18 @@ If batch size or dropped rows changed what is sampled, a resumed run would be an
 the sampler's log-probabilities were of other weights, every ratio would be wrong unnoticed.
 """
 
+import contextlib
 import math
 
 import pytest
 import torch
 
-from r1lite.policy import decoder, sample_groups, token_logps
+from r1lite import fast
+from r1lite.fast.decoder import FusedDecoder, FusedSampler
 from r1lite.policy import sample as sample_module
+from r1lite.policy import sample_groups, token_logps
 from r1lite.policy.load import load_policy, save_policy
-from r1lite.policy.sample import pick
+from r1lite.policy.sample import HFDecoder, generate, pick
 from r1lite.records import Problem, UserError
 from r1lite.world import make_problems
 
@@ -34,9 +37,19 @@ def problems():
     return found
 
 
+WAY = {"fused": False}
+
+
+@pytest.fixture(autouse=True, params=["plain", "fused"])
+def way(request, monkeypatch):
+    """Every test is held by the plain way and by the fast one; both give the same answers."""
+    monkeypatch.setitem(WAY, "fused", request.param == "fused")
+
+
 def draw(policy, problems, group_size=4, **settings):
     settings = {"max_new_tokens": N_TOKENS, "seed": 3, "step": 5} | settings
-    return sample_groups(policy, problems, group_size=group_size, **settings)
+    with fast.sampling(policy, 1) if WAY["fused"] else contextlib.nullcontext(policy) as sampler:
+        return sample_groups(sampler, problems, group_size=group_size, **settings)
 
 
 def tokens(groups):
@@ -83,8 +96,9 @@ def test_batch_size_and_dropped_rows_do_not_matter(
     policy, problems, expected, monkeypatch, rows_at_once, compact_below
 ):
     monkeypatch.setattr(sample_module, "ROWS_AT_ONCE", rows_at_once)
-    for kind in (decoder.Through, decoder.WrittenOut):
-        monkeypatch.setattr(kind, "COMPACT_BELOW", compact_below)
+    monkeypatch.setattr(FusedSampler, "rows_at_once", rows_at_once)
+    for kind in (HFDecoder, FusedDecoder):
+        monkeypatch.setattr(kind, "compact_below", compact_below)
     groups = draw(policy, problems)
     assert tokens(groups) == expected
     assert [g.problem for g in groups] == problems
@@ -118,8 +132,8 @@ def test_log_probabilities_are_the_trainers_after_a_large_update(
     with torch.no_grad():
         for p in mini.model.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    monkeypatch.setattr(decoder.Through, "COMPACT_BELOW", 1.0)
-    monkeypatch.setattr(decoder.WrittenOut, "BLOCK", block)
+    monkeypatch.setattr(HFDecoder, "compact_below", 1.0)
+    monkeypatch.setattr(FusedDecoder, "block", block)
     groups = draw(mini, problems, temperature=temperature)
     assert tokens(groups) != before
     n_tokens = 0
@@ -250,3 +264,21 @@ def test_saving_and_loading_changes_no_answer(mini, problems, expected, tmp_path
     save_policy(mini, tmp_path / "copy")
     again = load_policy(str(tmp_path / "copy"), device="cpu")
     assert tokens(draw(again, problems)) == expected
+
+
+def test_generate_takes_token_prompts_of_any_kind(policy, problems):
+    """Half an answer, a judge's prompt: what it samples depends on the key and on the tokens."""
+    groups = draw(policy, problems)
+    prompts = [list(g.prompt_ids) for g in groups]
+    keys = [(3, 5, p.problem_id) for p in problems]
+    completions = generate(policy, prompts, keys, group_size=4, max_new_tokens=N_TOKENS)
+    assert [[c.token_ids for c in group] for group in completions] == [
+        [c.token_ids for c in g.completions] for g in groups
+    ]
+    first = groups[0].completions[0]
+    longer = prompts[0] + list(first.token_ids[:3])
+    (((one),),) = generate(policy, [longer], [("a", 1)], max_new_tokens=5)
+    (((same),),) = generate(policy, [longer], [("a", 1)], max_new_tokens=5)
+    assert one == same and 1 <= len(one.token_ids) <= 5
+    with pytest.raises(UserError, match="context"):
+        generate(policy, [longer], [("a", 1)], max_new_tokens=10**4)

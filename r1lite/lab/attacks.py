@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ..records import Problem, UserError
 from ..rewards.code import grade_run
+from ..runlog import markdown_table
 from ..sandbox import Limits, Outcome, Program, Sandbox
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "data/attacks/programs"
@@ -232,12 +233,11 @@ def works(jail: str) -> str:
 
 def table(found: dict[str, Sequence[Report]]) -> str:
     """Markdown: jail -> reports, a column each."""
-    lines = [f"| attack | tries to | {' | '.join(found)} |", "|---" * (2 + len(found)) + "|"]
+    rows = []
     for reports in zip(*found.values(), strict=True):
         cells = [
             "**NOT CONTAINED**: " + "; ".join(r.faults) if r.faults else r.stopped_by
             for r in reports
         ]
-        words = [reports[0].name, reports[0].tries, *(cell[:90] for cell in cells)]
-        lines.append("| " + " | ".join(word.replace("|", "\\|") for word in words) + " |")
-    return "\n".join(lines)
+        rows.append([reports[0].name, reports[0].tries, *(cell[:90] for cell in cells)])
+    return markdown_table(["attack", "tries to", *found], rows)

@@ -1,8 +1,7 @@
-"""How fast is a step, where do its seconds go, and how far is it from what the machine allows?"""
+"""How fast is a step, where do its seconds go, and what does each optimization save?"""
 
 import resource
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -10,17 +9,12 @@ from typing import Any
 
 import torch
 
-from ..config import RunConfig, preset
+from ..config import RunConfig, preset, repo_path
+from ..fast.optimizations import OPTIMIZATIONS, disabled
 from ..learn import train
-from ..learn.rollout import draw_problems, sample
-from ..policy import Policy, load_policy
-from ..policy.savings import SAVINGS, without
-from ..policy.writers import one_thread_each
-from ..prompt import render
-from ..runlog import describe_run, read_json, read_jsonl, write_json
-from .floor import floor, matrices, product_seconds
+from ..runlog import describe_run, markdown_table, read_json, read_jsonl, write_json
 
-RESULT = Path("data/recorded/bench.json")
+RESULT = repo_path("data/recorded/bench.json")
 PARTS = ("rollout", "reward", "train", "other")
 
 
@@ -30,9 +24,17 @@ def bench_config(**changes: Any) -> RunConfig:
     return preset("tiny", **work | changes)
 
 
-def timed_run(cfg: RunConfig) -> list[dict[str, Any]]:
+def every_answer(rewards: torch.Tensor) -> torch.Tensor:
+    """Advantages (P, G) with which no answer is left out: random weights are never rewarded."""
+    signs = torch.ones_like(rewards)
+    signs[:, ::2] = -1.0
+    return signs
+
+
+def timed_run(cfg: RunConfig, advantages: Any = None) -> list[dict[str, Any]]:
     """Train from the base in a folder that is thrown away; returns its metrics rows.
 
+    advantages  a function of the rewards, as for train
     Each with "lengths" beside what is logged: tokens of every answer that was written.
     """
     lengths: list[int] = []
@@ -43,13 +45,13 @@ def timed_run(cfg: RunConfig) -> list[dict[str, Any]]:
 
     with tempfile.TemporaryDirectory() as folder:
         cfg = cfg.change(run_dir=folder, checkpoint_every=10**9)
-        train(cfg, rewards={"noted": noted}, progress=False)
+        train(cfg, rewards={"noted": noted}, advantages=advantages, progress=False)
         rows = read_jsonl(Path(folder) / "metrics.jsonl")
     n = len(lengths) // len(rows)
     return [row | {"lengths": lengths[i * n : (i + 1) * n]} for i, row in enumerate(rows)]
 
 
-def figures(rows: Sequence[dict[str, Any]], cfg: RunConfig) -> dict[str, float]:
+def step_metrics(rows: Sequence[dict[str, Any]], cfg: RunConfig) -> dict[str, float]:
     """Medians over steps, the first left out: it pays for what is made only once.
 
     The seconds are those of the step in the middle, so that its parts add up.
@@ -67,7 +69,7 @@ def figures(rows: Sequence[dict[str, Any]], cfg: RunConfig) -> dict[str, float]:
         "train_tokens_per_s": mid(lambda r: r["tokens_trained"] / r["seconds"]["train"]),
         "computed_tokens_per_s": mid(lambda r: r["tokens_computed"] / r["seconds"]["train"]),
         "padding_efficiency": mid(lambda r: r["tokens_trained"] / max(r["tokens_computed"], 1)),
-        "kept_fraction": mid(lambda r: r["informative_groups"]),
+        "informative_groups": mid(lambda r: r["informative_groups"]),
         "reward": mid(lambda r: r["reward"]),
     }
 
@@ -78,109 +80,42 @@ def middle_step(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return rows[len(rows) // 2]
 
 
-def floor_of(policy: Policy, cfg: RunConfig, row: dict[str, Any]) -> dict[str, float]:
-    """The floor of one step of timed_run: of its prompts, and answers as long as they were."""
-    problems = draw_problems(cfg, row["step"] - 1)
-    prompts = [len(policy.encode(render(p.question, cfg.template))) for p in problems]
-    # products of more rows are slower again, and would raise the floor
-    return floor(policy.model, prompts, row["lengths"], min(cfg.micro_batch_tokens, 2048))
-
-
-def flops_share(policy: Policy, found: dict[str, float], context: float) -> dict[str, float]:
-    """MFU of training: useful operations per second over the best rate of a large product.
-
-    A token costs 6 N for N multiplied parameters and 12 x layers x width x context of attention.
-    """
-    n = sum(i * o * count for (i, o), count in matrices(policy.model).items())
-    config = policy.model.config
-    attention = 12 * config.num_hidden_layers * config.hidden_size * context
-    peak = 2 * 2048**3 / product_seconds(2048, 2048, 2048, torch.float32)
-    rate = found["train_tokens_per_s"] * (6 * n + attention)
-    return {"peak_gflops": peak / 1e9, "train_mfu": rate / peak}
-
-
 def bench(cfg: RunConfig) -> dict[str, Any]:
-    """Time a few steps of a run and set them against the floor."""
-    policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
+    """Time a few steps of a run, with and without the shortcuts of fast/."""
     rows = timed_run(cfg)
-    found, middle = figures(rows, cfg), middle_step(rows)
-    if policy.device.type == "cpu":
-        lowest = floor_of(policy, cfg, middle)
-        found |= {f"floor_{name}_s": value for name, value in lowest.items()}
-        with without("onednn_products"):
-            found["floor_usual_step_s"] = floor_of(policy, cfg, middle)["step"]
-        found["step_over_floor"] = found["step_s"] / lowest["step"]
-        found["step_over_usual_floor"] = found["step_s"] / found["floor_usual_step_s"]
-        found |= flops_share(policy, found, found["mean_tokens"])
-        found["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        found["peak_memory_of_a_writer_mib"] = others  # with what it has in common with this
+    metrics = step_metrics(rows, cfg)
+    metrics["plain_step_s"] = step_metrics(timed_run(cfg.change(fast=False)), cfg)["step_s"]
+    if torch.cuda.is_available() and cfg.device != "cpu":
+        metrics["peak_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
     else:
-        found["peak_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
-    return found
-
-
-def against_generate(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
-    """Completion tokens per second of ours and of transformers' generate, interleaved.
-
-    Same prompts, group, length limit, temperature and stop token; both write real answers.
-    """
-    policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
-    policy.model.eval()
-    rates: dict[str, list[float]] = {"ours": [], "generate": []}
-    with one_thread_each(policy, cfg.n_problems * cfg.group_size) as writer:
-        for i in range(rounds + 1):  # the first round warms up
-            problems = draw_problems(cfg, i)
-            begun = time.perf_counter()
-            groups = sample(writer, problems, cfg, i)
-            ours = sum(len(r.token_ids) for g in groups for r in g.completions)
-            middle = time.perf_counter()
-            prompts = [list(g.prompt_ids) for g in groups]
-            width = max(map(len, prompts))
-            padded = torch.tensor([[policy.pad_id] * (width - len(p)) + p for p in prompts])
-            written = policy.model.generate(
-                input_ids=padded.to(policy.device),
-                attention_mask=(padded != policy.pad_id).long().to(policy.device),
-                num_return_sequences=cfg.group_size,
-                max_new_tokens=cfg.max_new_tokens,
-                do_sample=True,
-                temperature=cfg.temperature,
-                top_k=0,
-                top_p=1.0,
-                pad_token_id=policy.pad_id,
-            )[:, width:]
-            end = time.perf_counter()
-            theirs = int((written != policy.pad_id).sum())
-            if i:
-                rates["ours"].append(ours / (middle - begun))
-                rates["generate"].append(theirs / (end - middle))
-    middle = {name: median(values) for name, values in rates.items()}
-    return {"rates": rates, "faster": middle["ours"] / middle["generate"]} | middle
+        metrics["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return metrics
 
 
 def ladder(cfg: RunConfig, *, rounds: int = 5) -> dict[str, dict[str, float]]:
-    """A step without each saving in turn: name -> median seconds, and what it saves.
+    """A step without each optimization of fast/, and without all of them: seconds, and the ratio.
 
-    Each is timed beside a step with all of them; what it saves is the median of these differences,
-    as a machine is not alike for long.
+    Each is timed beside a step with all of them, alternating in this process, as a machine is not
+    alike for long. ratio is the median over the pairs: 1.05 says that a step takes 5 % more.
     """
 
     def seconds() -> float:
-        return figures(timed_run(cfg), cfg)["step_s"]
+        return step_metrics(timed_run(cfg), cfg)["step_s"]
 
-    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in SAVINGS}
+    arms = {name: (name,) for name in OPTIMIZATIONS} | {"fast/": tuple(OPTIMIZATIONS)}
+    pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
     for _ in range(rounds):
-        for name, found in pairs.items():
+        for name, off in arms.items():
             with_all = seconds()
-            with without(name):
-                found.append((with_all, seconds()))
-    every = [with_all for found in pairs.values() for with_all, _ in found]
-    return {"all on": {"step_s": median(every), "saves_s": 0.0}} | {
+            with disabled(*off):
+                pairs[name].append((with_all, seconds()))
+    every = [with_all for timed in pairs.values() for with_all, _ in timed]
+    return {"all on": {"step_s": median(every), "ratio": 1.0}} | {
         name: {
-            "step_s": median(other for _, other in found),
-            "saves_s": median(other - with_all for with_all, other in found),
+            "step_s": median(other for _, other in timed),
+            "ratio": median(other / with_all for with_all, other in timed),
         }
-        for name, found in pairs.items()
+        for name, timed in pairs.items()
     }
 
 
@@ -193,6 +128,4 @@ def keep(part: str, value: Any, cfg: RunConfig, path: Path = RESULT, **facts: An
 
 def table(found: dict[str, float]) -> str:
     """Markdown of one bench."""
-    return "\n".join(
-        ["| | |", "|---|---|"] + [f"| {name} | {value:,.3f} |" for name, value in found.items()]
-    )
+    return markdown_table(["", ""], [(name, f"{value:,.3f}") for name, value in found.items()])

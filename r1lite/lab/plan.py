@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import LONGEST, RunConfig
-from ..policy.logprobs import LARGE_VOCABULARY
+from ..policy.logprobs import LARGE_VOCABULARY, LOGITS_AT_ONCE_GPU
 from ..policy.sample import ROWS_AT_ONCE
+from ..runlog import markdown_table
 from .shape import Shape, shape_of
 
 GIB = 2**30
 NF4 = 0.516  # bytes per 4-bit weight, with the scales of its blocks and theirs
 CONTEXT = 0.6 * GIB  # what CUDA takes before the first tensor
-SCORES_AT_ONCE = 2**27  # of all words for some tokens, on a GPU (see policy.logprobs)
 ASLEEP = 1.5 * GIB  # what vLLM keeps while it sleeps, and needs beside weights and cache awake
 LOST = 1.05  # memory between blocks that nothing fits into
 TIGHT = 0.92  # of the memory: beyond it one longer answer may be too much
@@ -97,7 +97,7 @@ def scores(shape: Shape, tokens: int, head_is_trained: bool, wide: int) -> float
     if shape.vocabulary < LARGE_VOCABULARY:
         return a_score * n
     gradient = wide * shape.vocabulary * shape.hidden if head_is_trained else 0
-    return a_score * min(SCORES_AT_ONCE, n) + gradient
+    return a_score * min(LOGITS_AT_ONCE_GPU, n) + gradient
 
 
 def _width(cfg: RunConfig) -> int:
@@ -139,9 +139,8 @@ class Plan:
             for name in dict.fromkeys([*self.rollout, *self.train])
         ]
         rows.append(("sum", [sum(part.values()) for part in phases]))
-        lines = ["| GiB | rollout | train |", "|---|---|---|"]
-        for name, cells in rows:
-            lines.append(f"| {name} | {' | '.join(f'{cell / GIB:.2f}' for cell in cells)} |")
+        cells = [[name, *(f"{n / GIB:.2f}" for n in parts)] for name, parts in rows]
+        lines = [markdown_table(["GiB", "rollout", "train"], cells)]
         needs, given = (part / GIB for part in self.wants)
         if needs > given:
             lines.append(
@@ -275,28 +274,6 @@ def expected_seconds(
     write, learn = least_seconds(cfg, gpu, prompt_tokens, gpus)
     (slow_write, fast_write), (slow, fast) = REACHED[cfg.sampler], REACHED["train"]
     return write / fast_write + learn / fast, write / slow_write + learn / slow
-
-
-def describe_plan(
-    cfg: RunConfig, preset: str, memory: float, gpu: str, gpus: int, prompt_tokens: int
-) -> str:
-    """What `python -m r1lite plan` prints: the work, the memory by part, times if a GPU is known."""
-    work = f"{cfg.n_problems} problems x {cfg.group_size} answers of {cfg.max_new_tokens} tokens"
-    lines = [
-        f"{cfg.model}, {cfg.tuning}, {cfg.problems or cfg.family}: {work}",
-        f"on {gpus} GPU(s) of {memory:g} GiB; each holds\n",
-        plan(cfg, memory, prompt_tokens, gpus).table(),
-    ]
-    if gpu := gpu or USUAL.get(preset, ""):
-        write, learn = least_seconds(cfg, gpu, prompt_tokens, gpus)
-        fast, slow = expected_seconds(cfg, gpu, prompt_tokens, gpus)
-        lines.append(
-            f"a step with all answers of full length, on {gpu} ({GPUS[gpu][0]} TFLOP/s, "
-            f"{GPUS[gpu][1]} GB/s by its data sheet):\nat least {write:.1f} s to write and "
-            f"{learn:.1f} s to train; expected {fast:.0f} to {slow:.0f} s, if it reaches usual "
-            "shares of those rates.\nThat is arithmetic and an assumption, not a measurement"
-        )
-    return "\n".join(lines)
 
 
 def _largest(fits: Any, limit: int) -> int:

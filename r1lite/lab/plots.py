@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..records import StepLog, UserError
-from ..runlog import read_jsonl
+from ..runlog import markdown_table, read_jsonl
 from ..stages.record import load_recorded
 
 LOOP = (
@@ -24,17 +23,22 @@ R1 = (
     *("base", "R1-Zero\n(pure RL)", "cold start\n(SFT)", "reasoning\nRL"),
     *("rejection\nsampling, SFT", "RL for all\nscenarios", "distillation"),
 )
-INK, BLUE, RED, GREY, SAND = "#222222", "#1f6fb4", "#c0392b", "#8a8a8a", "#f4e3c1"
+INK, BLUE, GREY, SAND = "#222222", "#1f6fb4", "#8a8a8a", "#f4e3c1"
 TITLES = {
     "reward": "reward per answer",
     "accuracy": "right answers, strict",
     "format": "answers in the format",
     "length": "tokens per answer",
-    "informative_groups": "groups that teach",
+    "informative_groups": "informative groups",
     "truncated": "answers cut off",
     "entropy": "entropy per token (nats)",
     "grad_norm": "gradient norm",
     "clip_fraction": "tokens cut by the clip",
+    "pass_at_1": "pass@1, strict",
+    "pass_at_1_lenient": "pass@1, lenient",
+    "mean_tokens": "tokens per answer",
+    "reflection_per_answer": "reflection per answer",
+    "reflection_per_1k_tokens": "reflection per 1,000 tokens",
 }
 PER_GROUP = ("accuracy", "format")  # rates between 0 and 1, for which an interval can be drawn
 
@@ -88,7 +92,7 @@ def rows_of(logs: Logs) -> list[dict[str, Any]]:
     """The rows of a run: a list of StepLog, a list of dicts, or a metrics.jsonl."""
     if isinstance(logs, (str, Path)):
         return read_jsonl(logs)
-    return [asdict(log) if isinstance(log, StepLog) else dict(log) for log in logs]
+    return [dict(log) for log in logs]
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
@@ -97,10 +101,9 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     >>> smooth([1.0, 3.0, 5.0], 2)
     [1.0, 2.0, 4.0]
     """
-    return [
-        sum(values[max(0, i + 1 - window) : i + 1]) / len(values[max(0, i + 1 - window) : i + 1])
-        for i in range(len(values))
-    ]
+    import pandas
+
+    return pandas.Series(values).rolling(window, min_periods=1).mean().tolist()
 
 
 def curve(
@@ -195,7 +198,7 @@ class LiveCurves:
             return
         from IPython.display import display
 
-        null = asdict(self.logs[0]) if self.null is None else self.null
+        null = self.logs[0] if self.null is None else self.null
         figure = curves(self.logs, self.names, null=null, n_problems=self.n_problems)
         if self._handle is None:
             self._handle = display(figure, display_id=True)
@@ -244,17 +247,8 @@ def eval_curves(
                 low = [v - r["interval"] for v, r in zip(values, rows)]
                 high = [v + r["interval"] for v, r in zip(values, rows)]
                 axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
-    titles = {
-        "pass_at_1": "pass@1, strict",
-        "pass_at_1_lenient": "pass@1, lenient",
-        "format": "answers in the format",
-        "mean_tokens": "tokens per answer",
-        "truncated": "answers cut off",
-        "reflection_per_answer": "reflection per answer",
-        "reflection_per_1k_tokens": "reflection per 1,000 tokens",
-    }
     for axes, name in zip(row[0], names):
-        axes.set_title(titles.get(name, name), fontsize=10)
+        axes.set_title(TITLES.get(name, name), fontsize=10)
         axes.set_xlabel("step", fontsize=9)
         _tidy(axes, rate=name in ("pass_at_1", "pass_at_1_lenient", "format", "truncated"))
     if len(runs) > 1:
@@ -268,13 +262,11 @@ def table(rows: Sequence[Mapping[str, Any]], *, digits: int = 3) -> Any:
 
     def cell(value: Any) -> str:
         text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-        return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+        return text.replace("<", "&lt;").replace("*", "\\*")
 
     if not rows:
         return Markdown("(no rows)")
-    lines = ["| " + " | ".join(map(str, rows[0])) + " |", "|---" * len(rows[0]) + "|"]
-    lines += ["| " + " | ".join(cell(v) for v in row.values()) + " |" for row in rows]
-    return Markdown("\n".join(lines))
+    return Markdown(markdown_table([*map(str, rows[0])], [map(cell, r.values()) for r in rows]))
 
 
 def show_source(function: Callable) -> Any:

@@ -1,19 +1,18 @@
 """Tables and figures made from run logs: `make run`'s ending and the README's middle."""
 
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
-from ..config import preset
-from ..policy.savings import SAVINGS
-from ..runlog import atomic_path, read_json, read_jsonl
-from ..stages.arms import ARMS, COMPARISONS, figures, margins, verdict
+from ..config import RunConfig, preset, repo_path
+from ..runlog import atomic_path, markdown_table, read_jsonl
+from ..stages.arms import ARMS, COMPARISONS, Comparison, arm_values, margins, verdict
 from ..stages.record import RECORDED, load_recorded
 from ..stages.zero import run_zero
-from .bench import RESULT
-from .bench_gpu import table as gpu_table
+from .plan import GPUS, USUAL, expected_seconds, least_seconds, plan
+from .speed_report import speed_blocks
 
-README = Path("README.md")
+README = repo_path("README.md")
 # What the paper reports for R1-Zero: (row, first, last, where it stands)
 PAPER = {
     "pass_at_1": ("15.6 %", "77.9 %", "AIME 2024 pass@1, v2 p4 (v1: 71.0 %)"),
@@ -40,10 +39,7 @@ ROWS = (
 
 def comparison_table(evaluations: list[dict[str, Any]]) -> str:
     """Markdown: the paper beside the mean over runs (and their range, if there are several)."""
-    lines = [
-        "| | paper: start | paper: end | here: base | here: after RL |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for key, label, form in ROWS:
         first, last, _ = PAPER.get(key, ("not stated", "not stated", ""))
         cells = []
@@ -53,8 +49,9 @@ def comparison_table(evaluations: list[dict[str, Any]]) -> str:
             if len(values) > 1 and when == "final":
                 cell += f" ({form.format(min(values))} to {form.format(max(values))})"
             cells.append(cell)
-        lines.append(f"| {label} | {first} | {last} | {cells[0]} | {cells[1]} |")
-    return "\n".join(lines)
+        rows.append([label, first, last, *cells])
+    heads = ["", "paper: start", "paper: end", "here: base", "here: after RL"]
+    return markdown_table(heads, rows)
 
 
 def save_curves(runs: list[dict[str, Any]], path: Path) -> None:
@@ -106,126 +103,41 @@ def redraw() -> None:
         f"Paper: {'; '.join(where for _, _, where in PAPER.values())}."
     )
     table = comparison_table([run["run"]["eval"] for run in runs])
-    _replace("recorded", f"![R1-Zero on countdown]({path.as_posix()})\n\n{table}\n\n{caption}")
+    picture = f"![R1-Zero on countdown]({path.relative_to(README.parent).as_posix()})"
+    _replace("recorded", f"{picture}\n\n{table}\n\n{caption}")
     _replace("comparisons", comparisons_table())
-    _replace("gpu", gpu_table())
-    redraw_bench()
+    for name, block in speed_blocks().items():
+        _replace(name, block)
 
 
 def comparisons_table() -> str:
     """Markdown: every comparison that has been run, its figure per seed and the verdict; below,
     what the likely cause is where the claim did not hold."""
-    runs = {arm: [found["run"] for found in load_recorded(f"{arm}_seed")] for arm in ARMS}
-    lines = ["| claim, written before its run | figure | seeds | holds |", "|---|---|---|---|"]
-    causes = []
+    runs = {arm: [run["run"] for run in load_recorded(f"{arm}_seed")] for arm in ARMS}
+    rows, causes = [], []
     for comparison in COMPARISONS:
-        values = figures(comparison, runs)
-        if not values:
+        if not (values := arm_values(comparison, runs)):
             continue
-        bound = " and ".join(
-            f"{word} {limit:g}"
-            for word, limit in (("at least", comparison.at_least), ("at most", comparison.at_most))
-            if limit is not None
-        )
-        against = f" minus that of {ARMS[comparison.against].arm}" if comparison.against else ""
-        what = f"{comparison.metric.replace('_', ' ')}, {comparison.of}{against}"
-        shown = [f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}" for value in values]
-        for i, margin in enumerate(margins(comparison, runs)):
-            shown[i] += f" +- {margin:.3f}"
-        claim = f"{comparison.claim} ({ARMS[comparison.arm].arm})".replace("|", "\\|")
-        holds = "yes" if verdict(comparison, values) else "**no**"
-        what, seeds = f"{what}: {comparison.over} {bound}", ", ".join(shown)
-        lines.append(f"| {claim} | {what} | {seeds} | {holds} |")
+        rows.append(_comparison_row(comparison, values, margins(comparison, runs)))
         if comparison.cause:
             causes.append(f"- *{comparison.claim}*: {comparison.cause}")
-    return "\n".join([*lines, "", "Why not, as far as we can see:", "", *causes])
+    table = markdown_table(["claim, written before its run", "figure", "seeds", "holds"], rows)
+    return "\n".join([table, "", "Why not, as far as we can see:", "", *causes])
 
 
-def redraw_bench() -> None:
-    """Rewrite the README's table of speeds from data/recorded/bench.json."""
-    if not RESULT.exists():
-        return
-    found = read_json(RESULT)
-    lines = ["| | seconds a step | |", "|---|---|---|"]
-    if "step" in found:
-        step = found["step"]["figures"]
-        lines += [
-            f"| ours: rollout + train + rest | {step['rollout_s']:.2f} + {step['train_s']:.2f} + "
-            f"{step['step_s'] - step['rollout_s'] - step['train_s']:.2f} = {step['step_s']:.2f} | "
-            f"{step['rollout_tokens_per_s']:,.0f} tokens/s written, "
-            f"{step['train_tokens_per_s']:,.0f} tokens/s trained |",
-            f"| floor: the arithmetic alone, as PyTorch does it | {step['floor_usual_step_s']:.2f} "
-            f"| a step takes {step['step_over_usual_floor']:.1f} times as long |",
-            f"| floor with the faster of MKL and oneDNN | {step['floor_step_s']:.2f} | "
-            f"{step['step_over_floor']:.1f} times |",
-        ]
-    if "trl" in found:
-        trl = found["trl"]["figures"]
-        for name, label in (
-            ("ours", "ours, beside TRL"),
-            ("trl_tuned", f"TRL {found['trl']['trl']}, its best batch ({trl['trl_rows']} rows)"),
-            ("trl_default", "TRL, its defaults"),
-        ):
-            seconds = trl["median_step_s"][name]
-            spread = trl["rounds"][name]
-            lines.append(
-                f"| {label} | {seconds:.2f} | {seconds / trl['median_step_s']['ours']:.1f} x; "
-                f"{min(spread):.2f} to {max(spread):.2f} over {len(spread)} rounds |"
-            )
-    if "generate" in found:
-        rates = found["generate"]["figures"]
-        lines.append(
-            f"| rollout against `generate` | | {rates['ours']:,.0f} and {rates['generate']:,.0f} "
-            f"tokens/s: {rates['faster']:.1f} x |"
-        )
-    first = next(iter(found.values()))
-    cfg = first["config"]
-    caption = (
-        f"{cfg['n_problems']} problems x {cfg['group_size']} answers of at most "
-        f"{cfg['max_new_tokens']} tokens on the shipped base; {first['hardware']}, torch "
-        f"{first['versions']['torch']}; medians, interleaved (`python -m r1lite bench`)."
-    )
-    blocks = ["\n".join(lines), caption]
-    for part, says in (("to", _times_to), ("ladder", _ladder), ("tried", _tried)):
-        if part in found:
-            elsewhere = found[part]["hardware"] != first["hardware"]
-            where = f" (On {found[part]['hardware']}.)" if elsewhere else ""
-            blocks.append(says(found[part]["figures"]) + where)
-    if "growth" in found:
-        picture = RESULT.with_name("bench_growth.png").as_posix()
-        blocks.append(f"![cost as work grows]({picture})")
-    _replace("bench", "\n\n".join(blocks))
-
-
-def _times_to(found: dict[str, Any]) -> str:
-    """A sentence: training seconds to a held-out pass@1, over seeds."""
-    parts = []
-    for who, name in (("ours", "ours"), ("trl", "TRL, tuned")):
-        seconds = sorted(run[f"{who}_s"] for run in found["runs"])
-        parts.append(f"{name} {median(seconds):.0f} s ({seconds[0]:.0f} to {seconds[-1]:.0f})")
-    return (
-        f"Training time from the base to {found['threshold']:.2f} held-out pass@1, median and "
-        f"range of {len(found['runs'])} seeds, evaluations apart: {'; '.join(parts)}."
-    )
-
-
-def _ladder(found: dict[str, dict[str, float]]) -> str:
-    """Markdown: what a step takes without each saving."""
-    lines = ["| without | seconds a step | more |", "|---|---|---|"]
-    for name, row in found.items():
-        label = SAVINGS.get(name, name)
-        lines.append(f"| {label} | {row['step_s']:.2f} | {row['saves_s']:+.2f} |")
-    return "\n".join(lines)
-
-
-def _tried(found: dict[str, dict[str, float]]) -> str:
-    """A sentence: what was tried and left out."""
-    parts = [
-        f"{name} ({row['with_s']:.2f} s instead of {row['without_s']:.2f}, "
-        f"{row['first_s']:.1f} s the first time)"
-        for name, row in found.items()
-    ]
-    return f"Tried and left out (`python tests/tried.py`): {'; '.join(parts)}."
+def _comparison_row(
+    comparison: Comparison, values: list[float], half_widths: list[float]
+) -> list[str]:
+    bounds = (("at least", comparison.at_least), ("at most", comparison.at_most))
+    bound = " and ".join(f"{word} {limit:g}" for word, limit in bounds if limit is not None)
+    against = f" minus that of {ARMS[comparison.against].label}" if comparison.against else ""
+    what = f"{comparison.metric.replace('_', ' ')}, {comparison.of}{against}"
+    shown = [f"{value:.3f}" if abs(value) < 10 else f"{value:.0f}" for value in values]
+    for i, margin in enumerate(half_widths):
+        shown[i] += f" +- {margin:.3f}"
+    claim = f"{comparison.claim} ({ARMS[comparison.arm].label})"
+    holds = "yes" if verdict(comparison, values) else "**no**"
+    return [claim, f"{what}: {comparison.over} {bound}", ", ".join(shown), holds]
 
 
 def _replace(name: str, block: str) -> None:
@@ -235,3 +147,27 @@ def _replace(name: str, block: str) -> None:
     after = rest.split(end)[1]
     with atomic_path(README) as temporary:
         temporary.write_text(f"{before}{start}\n{block}\n{end}{after}", encoding="utf-8")
+
+
+def describe_plan(
+    cfg: RunConfig, name: str, memory: float, gpu: str, gpus: int, prompt_tokens: int
+) -> str:
+    """What `python -m r1lite plan` prints: the work, memory by part, times if a GPU is known.
+
+    name  of the preset"""
+    work = f"{cfg.n_problems} problems x {cfg.group_size} answers of {cfg.max_new_tokens} tokens"
+    lines = [
+        f"{cfg.model}, {cfg.tuning}, {cfg.problems or cfg.family}: {work}",
+        f"on {gpus} GPU(s) of {memory:g} GiB; each holds\n",
+        plan(cfg, memory, prompt_tokens, gpus).table(),
+    ]
+    if gpu := gpu or USUAL.get(name, ""):
+        write, learn = least_seconds(cfg, gpu, prompt_tokens, gpus)
+        fast, slow = expected_seconds(cfg, gpu, prompt_tokens, gpus)
+        lines.append(
+            f"a step with all answers of full length, on {gpu} ({GPUS[gpu][0]} TFLOP/s, "
+            f"{GPUS[gpu][1]} GB/s by its data sheet):\nat least {write:.1f} s to write and "
+            f"{learn:.1f} s to train; expected {fast:.0f} to {slow:.0f} s, if it reaches usual "
+            "shares of those rates.\nThat is arithmetic and an assumption, not a measurement"
+        )
+    return "\n".join(lines)

@@ -8,7 +8,6 @@ from typing import Any
 
 from .. import fast
 from ..config import RunConfig
-from ..evaluation.held_out import sample_row
 from ..policy.adapters import Reference
 from ..policy.load import Policy
 from ..records import Group, Problem, StepLog
@@ -17,7 +16,7 @@ from .identity import identity_of
 from .models import load_for, make_reference
 from .objective import grpo_loss
 from .optimizer import make_optimizer, optimizer_step
-from .rollout import chosen, draws, rollout_metrics, sample, score_all
+from .rollout import chosen, draws, rollout_metrics, sample, sample_row, score_all
 from .run import Hook, Result, Run
 from .update import AdvantageFunction, LossFunction, backward, compute_advantages, minibatches
 

@@ -107,9 +107,12 @@ def identity_of(cfg: TrainingConfig, **parts: Any) -> dict[str, Any]:
 
 
 def check_same_run(run_dir: Path, identity: Mapping[str, Any], cfg: TrainingConfig) -> None:
-    """Raises UserError if the folder holds another run than the one that is asked for."""
-    path = run_dir / "run.json"
-    if not path.exists():
+    """Raises UserError if the folder holds another run than the one that is asked for.
+
+    A start that failed before the first update has left nothing to hold on to.
+    """
+    path, log = run_dir / "run.json", run_dir / "metrics.jsonl"
+    if not path.exists() or not log.exists() or not log.stat().st_size:
         return
     saved = read_json(path).get("identity", {})
     if saved.get("hash") == identity["hash"]:

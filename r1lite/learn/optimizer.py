@@ -9,7 +9,7 @@ from .. import dist
 from ..config import TrainingConfig
 from ..policy.adapters import trainable
 from ..policy.load import Policy
-from ..policy.shard import is_sharded, whole
+from ..policy.shard import full_tensor, is_sharded
 from ..records import UserError, needs
 
 
@@ -82,7 +82,7 @@ def optimizer_step(
         if not is_sharded(policy.model):
             dist.all_reduce_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)
-        grad_norm = whole(norm).item()
+        grad_norm = full_tensor(norm).item()
         if math.isfinite(grad_norm):
             factor = learning_rate_factor(cfg, step)
             for group in groups:

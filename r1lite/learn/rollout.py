@@ -66,12 +66,12 @@ def sample(
     return sample_parts(
         policy,
         dist.shard(problems),
-        cfg.group_size,
-        cfg.max_new_tokens,
-        cfg.temperature,
-        1.0,
-        cfg.template,
-        (cfg.seed, step),
+        group_size=cfg.group_size,
+        max_new_tokens=cfg.max_new_tokens,
+        temperature=cfg.temperature,
+        template=cfg.template,
+        seed=cfg.seed,
+        step=step,
     )
 
 
@@ -136,3 +136,15 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "informative_groups": mean([is_informative(g) for g in groups]),
         "entropy": -sum(sum(a.logps) for a in answers) / sum(len(a.token_ids) for a in answers),
     } | {f"reward/{name}": fmean(values) for name, values in parts.items() if values}
+
+
+def sample_row(group: Group) -> dict[str, Any]:
+    """The first answer to a problem, as a row of rollouts.jsonl and samples.jsonl."""
+    first, problem = group.completions[0], group.problem
+    return {
+        "problem_id": problem.problem_id,
+        "question": problem.question,
+        "answer": first.text,
+        "tokens": len(first.token_ids),
+        "truncated": first.truncated,
+    }

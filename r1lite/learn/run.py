@@ -185,6 +185,7 @@ class Run:
         if self.checkpoint:
             load_checkpoint(self.checkpoint, self.states)
         self._interrupt = self.enter(GracefulInterrupt())  # from here on there is work to save
+        self.clock.skip()
 
     def rollouts(self, updates: int = 1) -> Iterator[int]:
         """The number of the next update (from 1), until cfg.steps are made or Ctrl-C was pressed.
@@ -193,6 +194,7 @@ class Run:
         """
         self._call_hooks()
         while self.step < self.cfg.steps and not self.stopped:
+            self.clock.lap("other")
             yield self.step + 1
             self.stopped = dist.any_process(self._interrupt.asked)
             is_last = self.stopped or self.step >= self.cfg.steps
@@ -222,7 +224,7 @@ class Run:
         log = StepLog(step=self.step, **metrics)
         if warnings := self._health.observe(log):
             log["warnings"] = warnings
-        self.clock.lap("other")
+        self.clock.lap("train")
         log["seconds"] = self.clock.read()
         if dist.is_main_process():
             append_jsonl(self.run_dir / "metrics.jsonl", log)

@@ -2,4 +2,4 @@
 
 from .load import TINY_BASE, Policy, load_policy, save_policy
 from .logprobs import token_logps
-from .sample import sample_groups
+from .sample import generate, sample_groups

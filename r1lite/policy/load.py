@@ -1,5 +1,7 @@
 """Loading a policy: any causal language model folder that transformers can read."""
 
+from __future__ import annotations
+
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -8,15 +10,16 @@ from typing import Any
 
 import torch
 
+from ..config import REPO
 from ..records import UserError
 from .adapters import add_adapter, load_adapter, quantised
+from .engine import Engine
 
 # AutoTokenizer of transformers 5 replaces any tokenizer of a qwen2 folder by Qwen2Tokenizer,
 # without a word, and every answer becomes rubbish. A folder that names a tokenizer of its own
 # (auto_map) is exempt; transformers then reads tokenizer.json as it stands.
 TOKENIZER_MAP = {"AutoTokenizer": [None, "tokenizer.TinyTokenizer"]}
 
-REPO = Path(__file__).resolve().parents[2]
 TINY_BASE = "data/tiny-base"
 
 
@@ -24,15 +27,13 @@ TINY_BASE = "data/tiny-base"
 class Policy:
     """A model with its tokenizer; `max_length` is the context in tokens.
 
-    engine  what writes the answers, if not the model itself: a whole copy of weights sharded,
-            vLLM, or a process a core (writers.py). It has write(...) and, but for the last, which
-            is sent the weights with its work, update(model), which makes it the model of now.
+    engine  what samples, if not the model itself
     """
 
     model: Any
     tokenizer: Any
     max_length: int
-    engine: Any = None
+    engine: Engine | None = None
 
     @property
     def device(self) -> torch.device:

@@ -1,25 +1,26 @@
-"""Problems -> groups of answers: the decoding loop.
+"""Prompts -> groups of answers: the decoding loop.
 
 Sampling is keyed by (seed, step, problem, answer): each answer brings its own row of random
 numbers, so batch size, rows that finish early and resumption cannot change what is sampled.
 """
 
+from __future__ import annotations
+
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
+from transformers.cache_utils import Cache, DynamicCache
 
 from ..prompt import render
 from ..records import Completion, Group, Problem, UserError
-from .decoder import start_decoding
 from .load import Policy
-from .savings import saves
+from .logprobs import plain_head
 
 ROWS_AT_ONCE = 512  # more rows cost memory and, on a CPU, gain little
-ROUND = 8  # rows remain in a multiple of this: oneDNN compiles a product for every new number
 
 
 def sample_groups(
@@ -42,61 +43,89 @@ def sample_groups(
     Raises UserError where prompt and answer would not fit the model's context.
     """
     parts = sample_parts(
-        policy, problems, group_size, max_new_tokens, temperature, top_p, template, (seed, step)
-    )
+        policy, problems, group_size=group_size, max_new_tokens=max_new_tokens, seed=seed,
+        step=step, temperature=temperature, top_p=top_p, template=template,
+    )  # fmt: skip
     return [group for part in parts for group in part]
 
 
 def sample_parts(
     policy: Policy,
     problems: Sequence[Problem],
+    *,
     group_size: int,
     max_new_tokens: int,
     temperature: float,
-    top_p: float,
     template: str,
-    key: tuple[int, int],
+    seed: int,
+    step: int,
+    top_p: float = 1.0,
 ) -> Iterator[list[Group]]:
-    """The groups of sample_groups, some at a time, as they are written; key: (seed, step)."""
+    """The groups of sample_groups, some at a time, as they are sampled."""
     prompts = [policy.encode(render(problem.question, template)) for problem in problems]
-    for problem, prompt in zip(problems, prompts):
-        if len(prompt) + max_new_tokens > policy.max_length:
-            raise UserError(
-                f"the prompt of {problem.problem_id!r} has {len(prompt)} tokens and the answer may "
-                f"have {max_new_tokens}: together they must fit the model's context (with vLLM, "
-                f"what engine_memory has room for) of {policy.max_length}. Lower max_new_tokens to "
-                f"at most {max(policy.max_length - len(prompt), 0)}, or shorten the question."
-            )
-    engine = policy.engine
-    at_once = max(1, (ROWS_AT_ONCE if engine is None else engine.rows_at_once) // group_size)
-    write = partial(write_answers, policy) if engine is None else engine.write
-    for first in range(0, len(problems), at_once):
-        part = slice(first, first + at_once)
-        keys = [(*key, problem.problem_id) for problem in problems[part]]
-        written = iter(write(prompts[part], keys, group_size, max_new_tokens, temperature, top_p))
+    keys = [(seed, step, problem.problem_id) for problem in problems]
+    parts = _generate_parts(policy, prompts, keys, group_size, max_new_tokens, temperature, top_p)
+    todo = iter(zip(problems, prompts))
+    for part in parts:
         yield [
-            Group(problem, tuple(prompt), tuple(islice(written, group_size)))
-            for problem, prompt in zip(problems[part], prompts[part])
+            Group(problem, tuple(prompt), tuple(completions))
+            for completions, (problem, prompt) in zip(part, todo)
         ]
 
 
-def write_answers(
+def generate(
     policy: Policy,
-    prompts: list[list[int]],
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[tuple[object, ...]],
+    *,
+    group_size: int = 1,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+) -> list[list[Completion]]:
+    """Answers to prompts of token ids, whatever they are: questions, judgements, half an answer.
+
+    keys  one for each prompt; answer i of it depends on (*key, i) and on the policy alone
+    Returns group_size completions for each prompt. Raises UserError where prompt and answer would
+    not fit the model's context.
+    """
+    parts = _generate_parts(policy, prompts, keys, group_size, max_new_tokens, temperature, top_p)
+    return [completions for part in parts for completions in part]
+
+
+def _generate_parts(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
     keys: Sequence[tuple[object, ...]],
     group_size: int,
     max_new_tokens: int,
     temperature: float,
     top_p: float,
-) -> list[Completion]:
-    """group_size answers to each prompt; keys: what the sampling of each depends on."""
-    uniforms = [_uniforms((*key, i), max_new_tokens) for key in keys for i in range(group_size)]
-    was_training = policy.model.training
-    policy.model.eval()
-    try:
-        return _decode(policy, prompts, group_size, np.stack(uniforms), temperature, top_p)
-    finally:
-        policy.model.train(was_training)
+) -> Iterator[list[list[Completion]]]:
+    """generate, some prompts at a time; by the policy's engine, if it has one."""
+    for prompt, key in zip(prompts, keys, strict=True):
+        check_context(policy, prompt, max_new_tokens, key)
+    engine = policy.engine
+    rows_at_once = ROWS_AT_ONCE if engine is None else engine.rows_at_once
+    sample = partial(sample_answers, policy) if engine is None else engine.generate
+    at_once = max(1, rows_at_once // group_size)
+    for first in range(0, len(prompts), at_once):
+        part = slice(first, first + at_once)
+        flat = sample(prompts[part], keys[part], group_size, max_new_tokens, temperature, top_p)
+        yield [flat[i : i + group_size] for i in range(0, len(flat), group_size)]
+
+
+def check_context(
+    policy: Policy, prompt: Sequence[int], max_new_tokens: int, key: tuple[object, ...]
+) -> None:
+    """Raises UserError where a prompt and its answer would not fit."""
+    if len(prompt) + max_new_tokens > policy.max_length:
+        raise UserError(
+            f"the prompt of {key[-1]!r} has {len(prompt)} tokens and the answer may have "
+            f"{max_new_tokens}: together they must fit the model's context (with vLLM, what "
+            f"engine_memory has room for) of {policy.max_length}. Lower max_new_tokens to at most "
+            f"{max(policy.max_length - len(prompt), 0)}, or shorten the question."
+        )
 
 
 def random_key(key: tuple[object, ...]) -> int:
@@ -134,74 +163,137 @@ def pick(
     return ids[:, 0], probs.gather(-1, ids)[:, 0].log()
 
 
-def arranged(
-    row_of: torch.Tensor, chosen: torch.Tensor, n_rows: int, at_most: int, compact_below: float
-) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-    """Rows for answers that go on; those that read one row and chose other tokens part.
+def read_prompts(
+    model: Any, prompts: Sequence[Sequence[int]], pad_id: int, cache: Cache
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fill an empty KV cache with P prompts, padded on the left to one width S.
 
-    row_of, chosen  (A,) the row of the decoder that each answer read, and the token it chose
-    Returns which of the n_rows each row is to be from now on, None if each stays what it is; the
-    row (A,) of each answer; and for each row an answer on it (the first, if none is). As few rows
-    as possible move: the others need not be copied.
+    Returns the logits (P, V) of each prompt's last token and the mask (P, S), True on its tokens.
     """
-    device, of, said = chosen.device, row_of.cpu().numpy(), chosen.cpu().numpy()
-    _, first, kind = np.unique(of * (said.max() + 1) + said, return_index=True, return_inverse=True)
-    origin = of[first]
-    n = min(-(-len(first) // ROUND) * ROUND, at_most)
-    if n < n_rows and not (saves("drop_finished_rows") and n <= compact_below * n_rows):
-        n = n_rows
-    stays = origin < n
-    stays[1:] &= origin[1:] != origin[:-1]  # the first of those that part has the row
-    free = np.ones(n, bool)
-    free[origin[stays]] = False
-    row = origin.copy()
-    row[~stays] = np.flatnonzero(free)[: len(row) - stays.sum()]
-    rows, lead = np.minimum(np.arange(n), n_rows - 1), np.zeros(n, int)
-    rows[row], lead[row] = origin, first
-    same = n == n_rows and stays.all()
-    rows, row_of, lead = (torch.from_numpy(x).to(device) for x in (rows, row[kind], lead))
-    return None if same else rows, row_of, lead
+    width = max(map(len, prompts))
+    pads = [width - len(prompt) for prompt in prompts]
+    device = model.device
+    tokens = torch.tensor([[pad_id] * n + [*p] for n, p in zip(pads, prompts)], device=device)
+    mask = torch.tensor([[0] * n + [1] * (width - n) for n in pads], device=device)
+    inputs = {
+        "input_ids": tokens,
+        "attention_mask": mask,
+        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+        "past_key_values": cache,
+        "use_cache": True,
+    }
+    body, weight = plain_head(model)
+    if body is None:
+        return model(**inputs, logits_to_keep=1).logits[:, -1], mask.bool()
+    # a flat product, which is the same to the last bit with and without gradients
+    last = body(**inputs).last_hidden_state[:, -1]
+    return torch.nn.functional.linear(last, weight), mask.bool()
 
 
-@torch.inference_mode()  # leaves no tensor behind, only numbers
-def _decode(
+class HFDecoder:
+    """One more token for every row, through the model's own forward pass and its KV cache.
+
+    Each prompt is read once, and what the model keeps of it is copied for its group.
+    logits  (B, V) of the first tokens, B = P * group_size rows, ordered by prompt
+    """
+
+    compact_below = 0.85  # drop finished rows once no more than this share of rows would remain
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], group_size: int, pad_id: int):
+        self.model, self.cache = model, DynamicCache(config=model.config)
+        logits, mask = read_prompts(model, prompts, pad_id, self.cache)
+        self.cache.batch_repeat_interleave(group_size)
+        self.logits = logits.repeat_interleave(group_size, 0)
+        self.attention_mask = mask.repeat_interleave(group_size, 0)  # (B, S + tokens so far)
+        self.position = self.attention_mask.sum(-1, keepdim=True)
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Append tokens (B,); returns the logits (B, V) of the next ones."""
+        one = self.attention_mask.new_ones(len(tokens), 1)
+        self.attention_mask = torch.cat([self.attention_mask, one], -1)
+        out = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=self.attention_mask.long(),
+            position_ids=self.position,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.position = self.position + 1
+        return out.logits[:, -1]
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows only, in this order."""
+        self.cache.batch_select_indices(rows)
+        self.attention_mask, self.position = self.attention_mask[rows], self.position[rows]
+
+
+def sample_answers(
     policy: Policy,
-    prompts: list[list[int]],
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[tuple[object, ...]],
     group_size: int,
-    uniforms: np.ndarray,
+    max_new_tokens: int,
     temperature: float,
     top_p: float,
+    decoder: Callable[..., Any] = HFDecoder,
 ) -> list[Completion]:
-    """Write answers token by token: a prompt is read once a group, answers that begin alike are
-    one row of the decoder until they part, rows of finished ones are dropped."""
+    """group_size answers to each prompt, by the model itself: see engine.Engine.generate."""
+    uniforms = [_uniforms((*key, i), max_new_tokens) for key in keys for i in range(group_size)]
+    was_training = policy.model.training
+    policy.model.eval()
+    try:
+        with torch.inference_mode():  # leaves no tensor behind, only numbers
+            start = decoder(policy.model, prompts, group_size, policy.pad_id)
+            return _decode(policy, start, np.stack(uniforms), temperature, top_p)
+    finally:
+        policy.model.train(was_training)
+
+
+def _decode(
+    policy: Policy, decoder: Any, uniforms: np.ndarray, temperature: float, top_p: float
+) -> list[Completion]:
+    """Sample token by token; rows of finished answers are dropped while the others go on.
+
+    uniforms  (B, T) a random number for each token of each answer
+    """
     device, stop_id = policy.device, policy.stop_id  # looked up once, not at every token
-    total, limit = uniforms.shape
-    logits, decoder = start_decoding(policy.model, prompts, group_size, policy.pad_id)
+    n_answers, limit = uniforms.shape
     draws = torch.from_numpy(uniforms).to(device).T.contiguous()  # (T, B), a row for every token
-    answers = torch.arange(total, device=device)  # those that are being written
-    alike = total // len(logits)
-    row_of, lead = answers // alike, answers[::alike]  # of each its row; of each row one of its own
-    written = []
+    answers = torch.arange(n_answers, device=device)  # which answer each row of the decoder is
+    live = torch.ones(n_answers, dtype=torch.bool, device=device)  # rows that are not finished
+    logits, written = decoder.logits, []
     for t in range(limit):
-        uniform = draws[t].index_select(0, answers)
-        chosen, logp = pick(logits.index_select(0, row_of), uniform, temperature, top_p)
-        written.append((answers, chosen, logp))
-        goes_on, tokens = chosen != stop_id, chosen.index_select(0, lead)
-        if t + 1 == limit:
+        tokens, logps = pick(logits, draws[t].index_select(0, answers), temperature, top_p)
+        written.append((answers[live], tokens[live], logps[live]))
+        live = live & (tokens != stop_id)
+        n_live = int(live.sum())
+        if n_live == 0 or t + 1 == limit:
             break
-        if not bool((goes_on & (tokens.index_select(0, row_of) == chosen)).all()):
-            answers, row_of, chosen = answers[goes_on], row_of[goes_on], chosen[goes_on]
-            if not len(answers):
-                break
-            rows, row_of, lead = arranged(row_of, chosen, len(logits), total, decoder.COMPACT_BELOW)
-            if rows is not None:
-                decoder.keep(rows)
-            tokens = chosen.index_select(0, lead)
+        if n_live < len(live) and n_live <= decoder.compact_below * len(live):
+            rows = surviving_rows(live)
+            decoder.keep(rows)
+            answers, tokens, live = answers[rows], tokens[rows], live[rows]
         logits = decoder.step(tokens)
+    return _completions(policy, written, n_answers)
+
+
+def surviving_rows(live: torch.Tensor) -> torch.Tensor:
+    """The live rows of (B,): most stay where they are, the last ones fill the gaps before them."""
+    n = int(live.sum())
+    rows = torch.arange(n, device=live.device)
+    rows[~live[:n]] = live[n:].nonzero()[:, 0] + n
+    return rows
+
+
+def _completions(
+    policy: Policy, written: list[tuple[torch.Tensor, ...]], n_answers: int
+) -> list[Completion]:
+    """Tokens as they were sampled, put together answer by answer."""
     owner, ids, logps = (torch.cat(part).cpu() for part in zip(*written))
-    order, lengths = owner.argsort(stable=True), owner.bincount(minlength=total).tolist()
-    found = []
+    order, lengths = owner.argsort(stable=True), owner.bincount(minlength=n_answers).tolist()
+    completions = []
     for part, values in zip(ids[order].split(lengths), logps[order].split(lengths)):
-        tokens, logps = tuple(part.tolist()), tuple(values.tolist())
-        found.append(Completion(tokens, logps, policy.decode(tokens), tokens[-1] != stop_id))
-    return found
+        tokens = tuple(part.tolist())
+        text, is_cut = policy.decode(tokens), tokens[-1] != policy.stop_id
+        completions.append(Completion(tokens, tuple(values.tolist()), text, is_cut))
+    return completions

@@ -16,7 +16,7 @@ from .. import dist
 from ..records import Completion
 from .load import Policy
 from .logprobs import compute_logps, plain_head
-from .sample import ROWS_AT_ONCE, write_answers
+from .sample import ROWS_AT_ONCE, sample_answers
 
 
 def shard(model: Any, device: str, dtype: torch.dtype) -> None:
@@ -47,7 +47,7 @@ def is_sharded(model: Any) -> bool:
     return hasattr(model, "compute_logps")
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor, put together if it is cut; every process has to ask."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
@@ -59,7 +59,7 @@ def versions(model: Any) -> list[int]:
 
 
 class FullCopy:
-    """All weights in each process, in the type of computing, for writing answers alone.
+    """An engine: all weights in each process, in the type of computing, for sampling alone.
 
     Processes write answers of different lengths: with weights sharded all would have to wait for
     the longest, layer by layer.
@@ -79,12 +79,12 @@ class FullCopy:
         """Take over the weights of now; every process has to."""
         mine = dict(self.policy.model.named_parameters())
         for name, parameter in model.named_parameters():
-            mine[name].copy_(whole(parameter))
+            mine[name].copy_(full_tensor(parameter))
 
     rows_at_once = ROWS_AT_ONCE
 
-    def write(self, *work: Any) -> list[Completion]:
-        return write_answers(self.policy, *work)
+    def generate(self, *work: Any) -> list[Completion]:
+        return sample_answers(self.policy, *work)
 
     def close(self) -> None:
         """Nothing is held but memory."""

@@ -37,7 +37,7 @@ BUCKET = 2**30  # bytes of weights that travel in one message
 
 
 class Vllm:
-    """An engine (see Policy): update(model) pushes the weights of now, write(...) samples."""
+    """An engine (policy.engine.Engine) with a copy of the weights of its own."""
 
     rows_at_once = 2**20  # it batches by itself
     lora: Any = None  # the adapter to write with
@@ -74,7 +74,7 @@ class Vllm:
             enforce_eager=not cuda,  # compiled for a CPU it holds copies that no push would reach
             **more,
         )
-        self.room = self.llm.llm_engine.model_config.max_model_len
+        self.max_model_len = self.llm.llm_engine.model_config.max_model_len
 
     def update(self, model: Any) -> None:
         """Push the weights of now; every process of a torchrun has to."""
@@ -97,8 +97,8 @@ class Vllm:
             self.llm.collective_rpc("reload_weights", kwargs=how)
         self.llm.reset_prefix_cache()  # keys and values of the old weights
 
-    def write(self, *work: Any) -> list[Completion]:
-        """What sample.write_answers returns for the same prompts, keys and limits.
+    def generate(self, *work: Any) -> list[Completion]:
+        """What sample.sample_answers returns for the same prompts, keys and limits.
 
         With top_p below 1 the log-probabilities are those of the narrowed choice.
         Raises UserError if the policy has moved since update.
@@ -112,7 +112,7 @@ class Vllm:
             self.update(self.policy.model)
         self._wake("weights", "kv_cache")
         try:
-            return self._write(*work)
+            return self._sample(*work)
         finally:
             self.sleep()
 
@@ -131,7 +131,7 @@ class Vllm:
             self.llm.wake_up(tags=tags)
             self._asleep -= set(tags)
 
-    def _write(self, prompts, keys, group_size, max_new_tokens, temperature, top_p):
+    def _sample(self, prompts, keys, group_size, max_new_tokens, temperature, top_p):
         stop = self.policy.stop_id
         how = {
             "n": group_size, "max_tokens": max_new_tokens, "temperature": temperature,
@@ -144,10 +144,10 @@ class Vllm:
         seeds = [random_key(key) % 2**31 for key in keys]
         return [
             Completion(tuple(ids), tuple(logps), self.policy.decode(list(ids)), ids[-1] != stop)
-            for ids, logps in self._generate([list(prompt) for prompt in prompts], seeds, how)
+            for ids, logps in self._requests([list(prompt) for prompt in prompts], seeds, how)
         ]
 
-    def _generate(self, prompts, seeds, how):
+    def _requests(self, prompts, seeds, how):
         """Token ids and their log-probabilities, answer by answer."""
         from vllm import SamplingParams
 
@@ -165,10 +165,13 @@ class Vllm:
     def gap(self) -> float:
         """Mean difference (nats) between engine and trainer on tokens that the engine samples."""
         model, gaps = self.policy.model, []
-        n, words = min(PROBE_PROMPT, self.room - PROBE_TOKENS), range(model.config.vocab_size)
+        n, words = (
+            min(PROBE_PROMPT, self.max_model_len - PROBE_TOKENS),
+            range(model.config.vocab_size),
+        )
         prompts = [random.Random(i).choices(words, k=n) for i in range(4)]
         keys = [("probe", i) for i in range(4)]
-        for i, answer in enumerate(self._write(prompts, keys, 4, PROBE_TOKENS, 1.0, 1.0)):
+        for i, answer in enumerate(self._sample(prompts, keys, 4, PROBE_TOKENS, 1.0, 1.0)):
             tokens = torch.tensor([[*prompts[i // 4], *answer.token_ids]])
             with torch.no_grad():
                 logps = token_logps(model, tokens.to(self.policy.device))[0, n - 1 :].float().cpu()

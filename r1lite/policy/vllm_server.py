@@ -34,7 +34,7 @@ AT_ONCE = 256  # prompts under way; the server batches what it has room for
 
 
 class Server(Vllm):
-    """An engine (see Policy) asked over HTTP. It is proved, and refuses, as Vllm is."""
+    """An engine (policy.engine.Engine) asked over HTTP; it refuses old weights as Vllm does."""
 
     _level = 0  # it has a GPU of its own, and never sleeps
 
@@ -43,7 +43,11 @@ class Server(Vllm):
         self.url = cfg.engine_url.rstrip("/")
         self._folder = Path(cfg.run_dir).resolve() / "pushed"
         served = self._ask("/v1/models")["data"][0]
-        self.name, self._base, self.room = served["id"], served["id"], served["max_model_len"]
+        self.name, self._base, self.max_model_len = (
+            served["id"],
+            served["id"],
+            served["max_model_len"],
+        )
 
     def _ask(self, path: str, **body: Any) -> Any:
         data = json.dumps(body).encode() if body else None
@@ -83,7 +87,7 @@ class Server(Vllm):
         self.name = name if has else self._base
         dist.barrier()
 
-    def _generate(self, prompts, seeds, how) -> Iterator[tuple[list[int], list[float]]]:
+    def _requests(self, prompts, seeds, how) -> Iterator[tuple[list[int], list[float]]]:
         def written(prompt: list[int], seed: int) -> list[dict[str, Any]]:
             more = {"model": self.name, "prompt": prompt, "seed": seed, "return_token_ids": True}
             return self._ask("/v1/completions", **more, **how)["choices"]
@@ -115,4 +119,4 @@ def with_vllm(policy: Policy, cfg: RunConfig, prove: bool = True) -> Policy:
     if prove:
         engine.verify_sync()
     engine.update(policy.model)
-    return replace(policy, engine=engine, max_length=min(policy.max_length, engine.room))
+    return replace(policy, engine=engine, max_length=min(policy.max_length, engine.max_model_len))

@@ -68,7 +68,7 @@ class Arm:
     """
 
     stage: str
-    arm: str
+    label: str
     changes: dict[str, Any] = field(default_factory=dict)
     rewards: Mapping[str, RewardFunction] = field(default_factory=dict)
     also: Mapping[str, Callable[[], list[Problem]]] = field(default_factory=dict)
@@ -127,7 +127,7 @@ def _value(evaluation: Any, metric: str) -> float:
     return float(evaluation)
 
 
-def figures(comparison: Comparison, runs: Mapping[str, list[dict[str, Any]]]) -> list[float]:
+def arm_values(comparison: Comparison, runs: Mapping[str, list[dict[str, Any]]]) -> list[float]:
     """The figure of each seed, from arm -> run.json of its seeds; empty if an arm is missing."""
 
     def of(arm: str) -> list[float]:
@@ -145,7 +145,7 @@ def figures(comparison: Comparison, runs: Mapping[str, list[dict[str, Any]]]) ->
 
 
 def margins(comparison: Comparison, runs: Mapping[str, list[dict[str, Any]]]) -> list[float]:
-    """95 % half-widths of figures() for a gain of pass@1, else none.
+    """95 % half-widths of arm_values() for a gain of pass@1, else none.
 
     Both ends are taken as independent. They share their problems, so this is rather too wide.
     """

@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from ..policy import load_policy
-from ..runlog import atomic_path, describe_run, read_jsonl
+from ..runlog import atomic_path, describe_run, markdown_table, read_jsonl
 from .base import DOCUMENTS_PER_STEP
 from .documents import SHARES
 from .gate import verdicts
+
+FAMILY_HEADS = [
+    "family", "pass@1", "+-", "tags ignored", "format", "tokens", "pass@1 after 30 steps", "+-",
+]  # fmt: skip
 
 
 def write_card(folder: Path | str, work: Path | str, figures: dict[str, Any]) -> Path:
@@ -41,27 +45,28 @@ def _card(folder: Path, figures: dict[str, Any], metrics: list[dict[str, Any]]) 
         "",
         "## What its searches are worth (temperature 1, held-out countdown problems)",
         "",
-        "| | |",
-        "|---|---|",
-        *(
-            f"| {name} | {value if isinstance(value, int) else f'{value:.3f}'} |"
-            for name, value in figures["search"].items()
+        markdown_table(
+            ["", ""],
+            [(n, v if isinstance(v, int) else f"{v:.3f}") for n, v in figures["search"].items()],
         ),
         "",
         "## Base rates per family (temperature 1, held-out), and after 30 steps of RL",
         "",
-        "| family | pass@1 | +- | tags ignored | format | tokens | pass@1 after 30 steps | +- |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for family, row in figures["families"].items():
-        base, after = row["base"], row["after"]
-        lines.append(
-            f"| {family} | {base['pass_at_1']:.3f} | {base['interval']:.3f} | "
-            f"{base['pass_at_1_lenient']:.3f} | {base['format']:.3f} | {base['mean_tokens']:.0f} | "
-            f"{after['pass_at_1']:.3f} | {after['interval']:.3f} |"
-        )
-    lines += ["", "## The gate", "", "| line | holds |", "|---|---|"]
-    lines += [
-        f"| {name} | {'yes' if holds else '**no**'} |" for name, holds in verdicts(figures).items()
+        markdown_table(FAMILY_HEADS, [_family_row(*item) for item in figures["families"].items()]),
+        "",
+        "## The gate",
+        "",
+        markdown_table(
+            ["line", "holds"],
+            [(name, "yes" if holds else "**no**") for name, holds in verdicts(figures).items()],
+        ),
     ]
     return "\n".join([*lines, ""])
+
+
+def _family_row(family: str, row: dict[str, Any]) -> list[str]:
+    base, after = row["base"], row["after"]
+    rates = [base[n] for n in ("pass_at_1", "interval", "pass_at_1_lenient", "format")]
+    ends = [after["pass_at_1"], after["interval"]]
+    tokens = f"{base['mean_tokens']:.0f}"
+    return [family, *(f"{x:.3f}" for x in rates), tokens, *(f"{x:.3f}" for x in ends)]

@@ -6,11 +6,11 @@ from typing import Any
 
 from ..config import RunConfig, preset
 from ..evaluation import grade
-from ..evaluation.held_out import held_out, sample_for_eval
 from ..learn import train
 from ..policy import Policy, load_policy
 from ..runlog import read_json, write_json
 from ..world import FAMILIES
+from .held_out import held_out, sample_for_eval
 from .zero import search_report
 
 # (figure, lowest, highest): at temperature 1, on held-out countdown problems

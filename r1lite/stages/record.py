@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..config import preset
+from ..config import preset, repo_path
 from ..policy import load_policy
 from ..records import UserError
 from ..runlog import describe_run, read_json, read_jsonl, write_json
@@ -12,7 +12,7 @@ from .arms import ARMS
 from .base import build_base
 from .zero import is_finished, run_zero, search_report
 
-RECORDED = Path("data/recorded")
+RECORDED = repo_path("data/recorded")
 WORK = Path("runs/record")
 KEPT = ("run.json", "metrics.jsonl", "evals.jsonl", "samples.jsonl")
 
@@ -37,7 +37,7 @@ def record(name: str, *, progress: bool = True) -> Path:
         cfg = cfg.change(model=str(make_weak_base(arm.base_steps, progress=progress)))
     result, summary = run_zero(
         cfg,
-        arm=arm.arm,
+        arm=arm.label,
         rewards=arm.rewards,
         also={name: make() for name, make in arm.also.items()},
         eval_every=cfg.steps // 5,

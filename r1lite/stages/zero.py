@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig
-from ..evaluation.held_out import (
+from ..learn import Result, train
+from ..policy import Policy
+from ..records import Problem
+from ..runlog import read_json, write_json
+from .held_out import (
     EVAL_SEED,
     SAMPLING,
     HeldOut,
@@ -14,10 +18,6 @@ from ..evaluation.held_out import (
     held_out,
     sample_for_eval,
 )
-from ..learn import Result, train
-from ..policy import Policy
-from ..records import Problem
-from ..runlog import read_json, write_json
 from .search import search_metrics
 
 

@@ -232,9 +232,9 @@ def _room() -> dict:
     import tempfile
 
     import transformers
+    from r1lite.lab.bench_gpu import random_model
 
     from r1lite.config import RunConfig
-    from r1lite.lab.bench_gpu import random_model
     from r1lite.policy import load_policy, sample_groups
     from r1lite.policy.vllm_server import with_vllm
     from r1lite.records import UserError

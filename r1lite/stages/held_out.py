@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from .. import dist, fast
 from ..config import RunConfig
+from ..evaluation import grade
+from ..learn.rollout import sample_row
 from ..policy import Policy, sample_groups
 from ..prompt import parse
 from ..records import Group, Problem, UserError
 from ..rewards import is_right_answer
 from ..runlog import append_jsonl, read_jsonl, truncate_jsonl
 from ..world import DATA_SETS, FAMILIES, clusters, keyed_rng, make_problems, read_problems
-from .report import grade
 
 N_SHOWN = 16  # problems whose answers samples.jsonl keeps
 EVAL_SEED = 1  # training draws are keyed otherwise, so no evaluation shares its sampling
@@ -81,7 +83,8 @@ def sample_for_eval(
 
     Of many processes each samples its share, and all get all groups.
     """
-    with fast.sampling(policy, len(problems) * k) as sampler:
+    quick = fast.sampling(policy, len(problems) * k) if cfg.fast else nullcontext(policy)
+    with quick as sampler:
         groups = sample_groups(
             sampler,
             dist.shard(problems),
@@ -93,18 +96,6 @@ def sample_for_eval(
             seed=EVAL_SEED,
         )
     return parse(dist.all_gather(groups), cfg.template)
-
-
-def sample_row(group: Group) -> dict[str, Any]:
-    """The first answer to a problem, as a row of rollouts.jsonl and samples.jsonl."""
-    first, problem = group.completions[0], group.problem
-    return {
-        "problem_id": problem.problem_id,
-        "question": problem.question,
-        "answer": first.text,
-        "tokens": len(first.token_ids),
-        "truncated": first.truncated,
-    }
 
 
 class HeldOut:

@@ -8,12 +8,9 @@ Norms, activations, sampling, Python and padding count nothing.
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
-
-from ..policy.products import by_onednn, takes_onednn
 
 PROBES = 20  # the best one counts: a slow probe would raise the floor and flatter us
 
@@ -43,19 +40,9 @@ def matrices(model: Any) -> Counter[tuple[int, int]]:
 
 
 def product_seconds(rows: int, inputs: int, outputs: int, dtype: torch.dtype) -> float:
-    """Best time of one (rows, inputs) x (inputs, outputs) product, by the better library.
-
-    The matrix as a layer holds it, and transposed in memory, which suits oneDNN.
-    """
+    """Best time of one (rows, inputs) x (inputs, outputs) product."""
     a, b = torch.randn(rows, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
-    turned = b.t().contiguous().t()
-    found = best_seconds(lambda: torch.nn.functional.linear(a, b))
-    if takes_onednn():
-        with by_onednn():
-            for matrix in (b, turned):
-                work = partial(torch.nn.functional.linear, a, matrix)
-                found = min(found, best_seconds(work))
-    return found
+    return best_seconds(lambda: torch.nn.functional.linear(a, b))
 
 
 def memory_speed() -> float:

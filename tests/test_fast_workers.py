@@ -1,4 +1,4 @@
-"""Answers written by one process a core: the same ones, by the weights of now, whatever happens."""
+"""Answers sampled by one process a core: the same ones, by the weights of now, whatever happens."""
 
 import dataclasses
 import multiprocessing
@@ -14,10 +14,13 @@ from conftest import VARIED
 from test_adapters import lora, shake  # noqa: F401 (a fixture)
 from test_sampling import tokens
 
+from r1lite import fast
+from r1lite.fast import workers
+from r1lite.fast.decoder import FusedSampler
+from r1lite.fast.optimizations import disabled, is_enabled
+from r1lite.fast.workers import Workers
 from r1lite.learn import train
-from r1lite.policy import sample_groups, writers
-from r1lite.policy.savings import saves, without
-from r1lite.policy.writers import Writers, one_thread_each
+from r1lite.policy import sample_groups
 from r1lite.runlog import read_jsonl
 from r1lite.world import make_problems
 
@@ -27,7 +30,7 @@ PROBLEMS = make_problems("countdown", "train", 5)
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    monkeypatch.setattr(writers, "ROWS_EACH", 1)
+    monkeypatch.setattr(workers, "ROWS_EACH", 1)
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(1)
@@ -57,12 +60,12 @@ def gone(pid: int, seconds: float = 20) -> bool:
 
 
 def test_the_same_answers_by_the_weights_of_now(mini, monkeypatch):
-    mine, write = [], writers.write_answers
+    mine, real = [], FusedSampler.generate
     monkeypatch.setattr(
-        writers, "write_answers", lambda policy, *work: mine.append(work) or write(policy, *work)
+        FusedSampler, "generate", lambda self, *work: mine.append(work) or real(self, *work)
     )
     before = draw(mini)
-    with one_thread_each(mini, 64) as writer:
+    with fast.sampling(mini, 64) as writer:
         for _ in range(2):
             expected, found = draw(mini), draw(writer)
             assert tokens(found) == tokens(expected)
@@ -83,7 +86,7 @@ def test_the_same_answers_by_the_weights_of_now(mini, monkeypatch):
 
 def test_of_an_adapter_its_weights_are_sent(lora, monkeypatch):  # noqa: F811
     sent = []
-    with one_thread_each(lora, 64) as writer:
+    with fast.sampling(lora, 64) as writer:
         submit = writer.engine.pool.submit
         monkeypatch.setattr(
             writer.engine.pool, "submit", lambda f, *work: sent.append(work[0]) or submit(f, *work)
@@ -96,7 +99,7 @@ def test_of_an_adapter_its_weights_are_sent(lora, monkeypatch):  # noqa: F811
 
 def test_one_that_is_killed_is_done_without_and_ctrl_c_is_not_for_it(mini):
     expected = tokens(draw(mini))
-    with one_thread_each(mini, 64) as writer:
+    with fast.sampling(mini, 64) as writer:
         assert tokens(draw(writer)) == expected
         (pid,) = others()
         os.kill(pid, signal.SIGINT)
@@ -110,47 +113,46 @@ def test_one_that_is_killed_is_done_without_and_ctrl_c_is_not_for_it(mini):
 
 def test_an_error_over_there_is_told_here(mini, monkeypatch):
     here = os.getpid()
-    write = writers.write_answers
+    real = FusedSampler.generate
 
-    def fails(policy, *work):
+    def fails(self, *work):
         if os.getpid() != here:
             raise ZeroDivisionError("over there")
-        return write(policy, *work)
+        return real(self, *work)
 
-    monkeypatch.setattr(writers, "write_answers", fails)
-    with one_thread_each(mini, 64) as writer, pytest.raises(ZeroDivisionError, match="over there"):
+    monkeypatch.setattr(FusedSampler, "generate", fails)
+    with fast.sampling(mini, 64) as writer, pytest.raises(ZeroDivisionError, match="over there"):
         draw(writer)
     assert torch.get_num_threads() == 2
 
 
 def test_what_is_switched_off_is_off_over_there(mini, monkeypatch):
-    monkeypatch.setattr(writers, "_policy", mini, raising=False)
-    monkeypatch.setattr(
-        writers, "write_answers", lambda *_: (saves("written_out"), saves("alike_once"))
-    )
+    monkeypatch.setattr(workers, "_sampler", FusedSampler(mini), raising=False)
+    switches = "fused_decoding", "packed_training"
+    monkeypatch.setattr(FusedSampler, "generate", lambda *_: tuple(map(is_enabled, switches)))
     weights = [p.detach().numpy() + 1 for p in mini.model.parameters()]
-    assert writers._write(weights, ["written_out"], ()) == (False, True)
+    assert workers._work(weights, ["fused_decoding"], ()) == (False, True)
     for p, weight in zip(mini.model.parameters(), weights):
         assert torch.equal(p, torch.from_numpy(weight))
 
 
 def test_it_is_used_only_where_it_is_worth_it(mini, monkeypatch):
     def used(policy=mini, n_rows=64) -> bool:
-        with one_thread_each(policy, n_rows) as writer:
-            return isinstance(writer.engine, Writers)
+        with fast.sampling(policy, n_rows) as writer:
+            return isinstance(writer.engine, Workers)
 
     assert used()
     assert not used(n_rows=1)
     assert not used(dataclasses.replace(mini, engine=object()))
     for name, value in (("MOST_WEIGHTS", 1), ("ROWS_EACH", 33)):
         with monkeypatch.context() as context:
-            context.setattr(writers, name, value)
+            context.setattr(workers, name, value)
             assert not used()
     with monkeypatch.context() as context:
-        context.setattr(writers.dist, "started", lambda: True)
+        context.setattr(workers.dist, "is_distributed", lambda: True)
         assert not used()
     with monkeypatch.context() as context:
-        context.setattr(writers.sys, "platform", "darwin")
+        context.setattr(workers.sys, "platform", "darwin")
         assert not used()
     torch.set_num_threads(1)
     assert not used()
@@ -158,7 +160,7 @@ def test_it_is_used_only_where_it_is_worth_it(mini, monkeypatch):
 
 def test_more_threads_than_prompts(mini):
     torch.set_num_threads(8)
-    with one_thread_each(mini, 64) as writer:
+    with fast.sampling(mini, 64) as writer:
         assert writer.engine.n == 8
         assert tokens(draw(writer)) == tokens(draw(mini))
 
@@ -169,7 +171,7 @@ def test_a_run_is_the_same_with_and_without(cfg, tmp_path):
         return read_jsonl(tmp_path / name / "metrics.jsonl")
 
     found = run("many")
-    with without("one_thread_each"):
+    with disabled("workers"):
         expected = run("alone")
     for a, b in zip(found, expected, strict=True):
         for name in ("reward", "length", "entropy", "grad_norm", "sampler_gap"):
@@ -179,12 +181,14 @@ def test_a_run_is_the_same_with_and_without(cfg, tmp_path):
 def test_they_end_with_this_process(mini_folder):
     code = (
         "import multiprocessing, os, signal, torch\n"
-        "from r1lite.policy import load_policy, sample_groups, writers\n"
+        "from r1lite import fast\n"
+        "from r1lite.fast import workers\n"
+        "from r1lite.policy import load_policy, sample_groups\n"
         "from r1lite.world import make_problems\n"
         "torch.set_num_threads(3)\n"
-        "writers.ROWS_EACH = 1\n"
+        "workers.ROWS_EACH = 1\n"
         f"policy = load_policy({mini_folder!r}, device='cpu')\n"
-        "with writers.one_thread_each(policy, 64) as writer:\n"
+        "with fast.sampling(policy, 64) as writer:\n"
         "    problems = make_problems('countdown', 'train', 4)\n"
         "    sample_groups(writer, problems, group_size=2, max_new_tokens=8)\n"
         "    print(*(p.pid for p in multiprocessing.active_children()), flush=True)\n"

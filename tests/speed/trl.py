@@ -7,15 +7,16 @@ from math import inf
 from statistics import mean, median, stdev
 from typing import Any
 
-from ..config import RunConfig
-from ..learn import train
-from ..learn.rollout import draw_problems
-from ..policy import Policy, load_policy
-from ..prompt import render
-from ..records import UserError
-from ..rewards import accuracy_reward, format_reward
-from ..stages.zero import held_out, measure
-from .bench import timed_run
+from r1lite.config import RunConfig
+from r1lite.evaluation import grade
+from r1lite.lab.bench import timed_run
+from r1lite.learn import train
+from r1lite.learn.rollout import draw_problems
+from r1lite.policy import Policy, load_policy
+from r1lite.prompt import render
+from r1lite.records import UserError
+from r1lite.rewards import accuracy_reward, format_reward
+from r1lite.stages.held_out import held_out, sample_for_eval
 
 DEFAULT_ROWS = 8  # answers per forward pass, as GRPOConfig has it
 TRIED_ROWS = (8, 16, 32, 64, 256)
@@ -142,7 +143,8 @@ def same_learning(cfg: RunConfig, rows: int, steps: int = 20) -> dict[str, Any]:
 
 
 def against_trl(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
-    """Step seconds of ours, TRL tuned and TRL default, interleaved; medians over the rounds."""
+    """Step seconds of ours with and without fast/, TRL's tuned and default, interleaved; medians
+    over the rounds."""
     short = cfg.change(steps=3)
     answers = cfg.n_problems * cfg.group_size
     rows = [n for n in TRIED_ROWS if n <= answers]
@@ -157,10 +159,12 @@ def against_trl(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
             f"{learning['gap_in_standard_errors']:.1f} standard errors: they do not do the same "
             "work, so their times cannot be compared. Compare their settings first."
         )
-    seconds: dict[str, list[float]] = {"ours": [], "trl_tuned": [], "trl_default": []}
+    arms = ("ours", "ours_plain", "trl_tuned", "trl_default")
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         runs = {
             "ours": [row["seconds"]["step"] for row in timed_run(short)],
+            "ours_plain": [r["seconds"]["step"] for r in timed_run(short.change(fast=False))],
             "trl_tuned": [r["step_s"] for r in timed_trl(short, best)],
             "trl_default": [r["step_s"] for r in timed_trl(short, DEFAULT_ROWS, tuned=False)],
         }
@@ -172,6 +176,7 @@ def against_trl(cfg: RunConfig, *, rounds: int = 5) -> dict[str, Any]:
         "rounds": seconds,
         "median_step_s": middle,
         "faster_than_tuned": middle["trl_tuned"] / middle["ours"],
+        "plain_faster_than_tuned": middle["trl_tuned"] / middle["ours_plain"],
         "faster_than_default": middle["trl_default"] / middle["ours"],
         "trl_rows": best,
         "trl_tried": tried,
@@ -192,7 +197,10 @@ def seconds_to(
 
     def reached(model: Any, step: int) -> bool:
         policy = Policy(model, tokenizer, model.config.max_position_embeddings)
-        return step % every == 0 and measure(policy, cfg, problems, k=8).pass_at_1 >= threshold
+        return (
+            step % every == 0
+            and grade(sample_for_eval(policy, cfg, problems, k=8)).pass_at_1 >= threshold
+        )
 
     with tempfile.TemporaryDirectory() as folder:
         ours, there = 0.0, False

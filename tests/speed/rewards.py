@@ -6,18 +6,24 @@ number in each copy, whose compiling is counted apart.
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from statistics import median
 
-from ..records import Problem
-from ..rewards import accuracy_reward, code_reward, format_reward, language_reward, maths_reward
-from ..runlog import read_jsonl
-from ..sandbox import Program, Sandbox
-from ..stages.documents import document
-from ..stages.zero import held_out
-from ..world import FAMILIES
+from r1lite.config import repo_path
+from r1lite.records import Problem
+from r1lite.rewards import (
+    accuracy_reward,
+    code_reward,
+    format_reward,
+    language_reward,
+    maths_reward,
+)
+from r1lite.runlog import markdown_table, read_jsonl
+from r1lite.sandbox import Program, Sandbox
+from r1lite.stages.documents import document
+from r1lite.stages.held_out import held_out
+from r1lite.world import FAMILIES
 
-RECORDED = Path("data/recorded")
+RECORDED = repo_path("data/recorded")
 PAIRS = (
     ("12", "12"), ("12", r"so it is \boxed{12} ."), ("12", "13"), ("1/2", "0.5"),
     (r"\frac{3}{4}", r"\boxed{\frac{6}{8}}"), ("(1, 2]", "(1, 2)"), (r"\{1, 2\}", r"\{2, 1\}"),
@@ -76,6 +82,5 @@ def bench_cpp(rounds: int, n: int = 16) -> dict[str, float]:
 
 def table(found: Mapping[str, float]) -> str:
     """Markdown: answers per second, and what a rollout of 256 answers costs."""
-    lines = ["| reward | answers a second | 256 answers |", "|---|---|---|"]
-    lines += [f"| {name} | {n:,.0f} | {256e3 / n:,.1f} ms |" for name, n in found.items()]
-    return "\n".join(lines)
+    rows = [(name, f"{n:,.0f}", f"{256e3 / n:,.1f} ms") for name, n in found.items()]
+    return markdown_table(["reward", "answers a second", "256 answers"], rows)

@@ -20,19 +20,18 @@ from typing import Any
 
 import torch
 
-from ..config import RunConfig, preset
-from ..learn.rollout import draw_problems
-from ..policy import load_policy
-from ..policy.load import TINY_BASE, Policy, save_policy
-from ..policy.savings import without
-from ..prompt import render
-from ..records import UserError
-from ..runlog import describe_run, read_json, write_json
-from .bench import figures, timed_run
-from .plan import GIB, plan
-from .shape import read_config, shape_of
+from r1lite.config import RunConfig, preset, repo_path
+from r1lite.lab.bench import every_answer, step_metrics, timed_run
+from r1lite.lab.plan import GIB, plan
+from r1lite.lab.shape import read_config, shape_of
+from r1lite.learn.rollout import draw_problems
+from r1lite.policy import load_policy
+from r1lite.policy.load import TINY_BASE, Policy, save_policy
+from r1lite.prompt import render
+from r1lite.records import UserError
+from r1lite.runlog import describe_run, markdown_table, read_json, write_json
 
-RECORDS = Path("data/recorded/gpu")
+RECORDS = repo_path("data/recorded/gpu")
 SHAPES = {f"{size}B": f"Qwen/Qwen2.5-{size}B" for size in ("0.5", "1.5", "7")}
 WAYS = (("lora", "own"), ("lora", "vllm"), ("qlora", "own"))
 COLUMNS = {  # figure -> the table's heading and form
@@ -76,9 +75,9 @@ def random_model(name: str, device: str, dtype: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def random_work(size: str, **changes: Any) -> Iterator[RunConfig]:
-    """gpu_config on random weights of SHAPES, whose equal groups are trained on as well."""
+    """gpu_config on random weights of SHAPES."""
     cfg = gpu_config(**changes)
-    with random_model(SHAPES[size], cfg.device, cfg.dtype) as folder, without("drop_equal_groups"):
+    with random_model(SHAPES[size], cfg.device, cfg.dtype) as folder:
         yield cfg.change(model=folder)
 
 
@@ -126,7 +125,7 @@ def measure(model: str, cfg: RunConfig) -> dict[str, Any]:
     on_gpu = cfg.device != "cpu"
     device = torch.device("cuda" if on_gpu else "cpu")
     peak_rate = best_rate(device, getattr(torch, cfg.dtype), 8192 if on_gpu else 512)
-    with random_model(model, cfg.device, cfg.dtype) as folder, without("drop_equal_groups"):
+    with random_model(model, cfg.device, cfg.dtype) as folder:
         cfg = cfg.change(model=folder)
         shape = shape_of(folder)
         tokenizer = load_policy(TINY_BASE, device="cpu").tokenizer
@@ -137,7 +136,7 @@ def measure(model: str, cfg: RunConfig) -> dict[str, Any]:
             torch.cuda.reset_peak_memory_stats()
         watch.start()
         try:
-            found = figures(timed_run(cfg), cfg)
+            found = step_metrics(timed_run(cfg, every_answer), cfg)
         finally:
             peak = watch.stop()
         memory = torch.cuda.mem_get_info()[1] if on_gpu else 16 * GIB
@@ -182,7 +181,7 @@ def bench_gpu(cfg: RunConfig, folder: Path = RECORDS) -> str:
     """
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "bench gpu: torch finds no GPU here, and the figures would be a CPU's. Run it on a "
+            "gpu: torch finds no GPU here, and the figures would be a CPU's. Run it on a "
             "machine with an NVIDIA GPU and the packages of requirements-gpu.txt."
         )
     for size, model in SHAPES.items():
@@ -201,7 +200,7 @@ def bench_gpu(cfg: RunConfig, folder: Path = RECORDS) -> str:
 def table(folder: Path = RECORDS) -> str:
     """Markdown of what is on record; the rest is "not measured"."""
     heads = [head for head, _ in COLUMNS.values()]
-    lines = [f"| model, adapter, rollouts | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    rows = []
     machines = set()
     for size in SHAPES:
         for tuning, rollouts in WAYS:
@@ -213,6 +212,7 @@ def table(folder: Path = RECORDS) -> str:
             cells = [kept.get("failed", "not measured").split(":")[0]] + [""] * (len(COLUMNS) - 1)
             if found:
                 cells = [form.format(found[name]) for name, (_, form) in COLUMNS.items()]
-            lines.append(f"| {size}, {tuning}, {rollouts} | {' | '.join(cells)} |")
-    on = "; ".join(sorted(machines)) or "no GPU was at hand: `python -m r1lite bench gpu` measures"
-    return "\n".join([*lines, "", f"Random weights; {on}."])
+            rows.append([f"{size}, {tuning}, {rollouts}", *cells])
+    on = "; ".join(sorted(machines)) or "no GPU was at hand: `python -m tests.speed gpu` measures"
+    table = markdown_table(["model, adapter, rollouts", *heads], rows)
+    return f"{table}\n\nRandom weights; {on}."

@@ -1,19 +1,19 @@
-"""Qwen2 and Llama written out in plain tensors: what decoding and training on a CPU share.
+"""Qwen2 and Llama with fused weights: what decoding and training on a CPU share.
 
 For a model of this size most of a step is small calls on small tensors. Matrices that multiply the
-same state are joined, norms and attention's scale are multiplied into them, RoPE turns pairs of
-numbers as complex ones: about half the calls. It is used (decoder.py, packed.py) only where `fits`
-says that it computes the same; the rest goes through transformers.
+same state are one matrix, norms and attention's scale are multiplied into them, and RoPE turns
+pairs of numbers as complex ones: about half the calls. It is used only where `supports_fused` says
+that it computes the same; the rest goes through transformers.
 """
 
 from typing import Any
 
 import torch
 
-from .adapters import weight_of
+from ..policy.adapters import weight_of
 
 
-def fits(model: Any) -> bool:
+def supports_fused(model: Any) -> bool:
     """True where this computes what the model does: a plain Qwen2 or Llama on a CPU."""
     config = model.config
     if config.model_type not in ("qwen2", "llama") or model.device.type != "cpu":
@@ -31,47 +31,44 @@ def fits(model: Any) -> bool:
     )
 
 
-def pairs_of(model: Any) -> torch.Tensor:
+def pair_order(model: Any) -> torch.Tensor:
     """The order (D,) in which two numbers of a head that RoPE turns together stand side by side.
 
-    Queries and keys are reordered alike, so their scores stay the same.
+    Queries and keys are reordered alike, so their products stay the same.
     """
     width = model.model.layers[0].self_attn.head_dim
     return torch.arange(width, device=model.device).view(2, -1).t().flatten()
 
 
-def turns_of(model: Any) -> torch.Tensor:
+def rope_table(model: Any) -> torch.Tensor:
     """What RoPE multiplies with at every position: complex (positions, D / 2)."""
     body = model.model
-    places = torch.arange(model.config.max_position_embeddings, device=model.device)[None]
-    cos, sin = body.rotary_emb(body.embed_tokens.weight, places)
+    positions = torch.arange(model.config.max_position_embeddings, device=model.device)[None]
+    cos, sin = body.rotary_emb(body.embed_tokens.weight, positions)
     return torch.complex(cos, sin)[0, :, : cos.shape[-1] // 2]
 
 
-def turns_at(turns: torch.Tensor, places: torch.Tensor, heads: int, shared: int) -> torch.Tensor:
-    """Turns (N, heads + 2 shared, D / 2) of the heads of joined, for tokens at places (N,)."""
-    found = turns.index_select(0, places)[:, None].repeat(1, heads + 2 * shared, 1)
-    found[:, heads + 1 :: 2] = 1  # values are not turned
-    return found
+def rope_at(
+    table: torch.Tensor, positions: torch.Tensor, n_heads: int, n_kv_heads: int
+) -> torch.Tensor:
+    """Rotations (N, n_heads + 2 n_kv_heads, D / 2) of the heads of tokens at positions (N,)."""
+    rotations = table.index_select(0, positions)[:, None].repeat(1, n_heads + 2 * n_kv_heads, 1)
+    rotations[:, n_heads + 1 :: 2] = 1  # values are not rotated
+    return rotations
 
 
-def in_pairs(heads: torch.Tensor) -> torch.Tensor:
-    """Heads (..., D) in pairs as complex numbers (..., D / 2), in the same memory."""
+def as_complex(heads: torch.Tensor) -> torch.Tensor:
+    """Heads (..., D) as complex numbers (..., D / 2), in the same memory."""
     return torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
 
 
-def turned(heads: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """RoPE on heads (..., D) in pairs, by complex turns (..., D / 2)."""
-    return torch.view_as_real(in_pairs(heads) * turns).flatten(-2)
-
-
-def joined(layer: Any, pairs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """A layer's matrices (out, in): queries, then keys and values by turns, a head each; their
+def fuse_weights(layer: Any, pairs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """A layer's matrices (out, in): queries, then keys and values alternating, a head each; their
     bias; out; gate and up; down."""
     attention, mlp, width = layer.self_attn, layer.mlp, len(pairs)
 
-    def by_head(found: Any, scale: float) -> torch.Tensor:  # (heads, D, ...), in pairs
-        return found.unflatten(0, (-1, width))[:, pairs] * scale
+    def by_head(matrix: Any, scale: float) -> torch.Tensor:  # (heads, D, ...), in pairs
+        return matrix.unflatten(0, (-1, width))[:, pairs] * scale
 
     def heads_of(q: Any, k: Any, v: Any) -> torch.Tensor:
         k, v = by_head(k, 1.0), v.unflatten(0, (-1, width))
@@ -89,8 +86,7 @@ def joined(layer: Any, pairs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     )
 
 
-def normed(x: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """RMSNorm of x (..., width) without a weight, and what rows were multiplied with (..., 1)."""
+def rms_norm(x: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+    """RMSNorm of x (..., width) without a weight, which is in the next matrix."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    scale = torch.addcmul(eps, length, length, value=1 / x.shape[-1]).rsqrt_()
-    return x * scale, scale
+    return x * torch.addcmul(eps, length, length, value=1 / x.shape[-1]).rsqrt()

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .bench import bench_config, figures, timed_run
+from r1lite.lab.bench import bench_config, every_answer, step_metrics, timed_run
 
 START = {"group_size": 8, "max_new_tokens": 128, "hidden_size": 128, "vocab_size": 600}
 LARGE = 32768
@@ -27,9 +27,8 @@ def measure_point(point: dict[str, int]) -> dict[str, float]:
     Random weights hardly ever write the stop token, so answers have the full length; groups
     whose rewards are equal are trained on as well, or nothing would be.
     """
-    from ..policy.load import Policy, save_policy
-    from ..policy.savings import without
-    from ..stages.base import SHAPE, make_model, make_tokenizer
+    from r1lite.policy.load import Policy, save_policy
+    from r1lite.stages.base import SHAPE, make_model, make_tokenizer
 
     tokenizer = make_tokenizer()
     hidden = point["hidden_size"]
@@ -46,8 +45,7 @@ def measure_point(point: dict[str, int]) -> dict[str, float]:
             group_size=point["group_size"],
             max_new_tokens=point["max_new_tokens"],
         )
-        with without("drop_equal_groups"):
-            found = figures(timed_run(cfg), cfg)
+        found = step_metrics(timed_run(cfg, every_answer), cfg)
     kept = {name: found[name] for name in ("rollout_s", "train_s", "step_s", "mean_tokens")}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return point | kept | {"peak_memory_mib": peak}
@@ -83,7 +81,7 @@ def growth_figure(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from ..runlog import atomic_path
+    from r1lite.runlog import atomic_path
 
     pairs = plt.subplots(2, len(found), figsize=(14, 5), constrained_layout=True, sharex="col")
     figure, axes = pairs

@@ -1,0 +1,1 @@
+"""How fast is it beside others? Run by hand: python -m tests.speed --help."""
