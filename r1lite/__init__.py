@@ -10,12 +10,15 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "config": ("PRESETS", "RunConfig", "SftConfig", "preset"),
-    "records": ("METRICS", "Completion", "Group", "Problem", "StepLog", "UserError"),
-    "prompt": ("TEMPLATES", "render", "split_answer"),
-    "world": ("FAMILIES", "check_answer", "clusters", "make_problems", "read_problems"),
+    "records": (
+        "METRICS", "UNCHECKED", "Answer", "Completion", "Group", "Problem", "StepLog", "UserError",
+    ),
+    "prompt": ("FORMATS", "TEMPLATES", "Format", "render", "split_answer"),
+    "world": ("FAMILIES", "as_problems", "clusters", "make_problems", "read_problems"),
     "policy": ("Policy", "generate", "load_policy", "sample_groups", "save_policy", "token_logps"),
     "rewards": (
-        "accuracy_reward", "format_reward", "is_right_leniently", "is_right_output", "score",
+        "Reward", "accuracy_reward", "add_checker", "as_rewards", "check_answer", "format_reward",
+        "is_right_leniently", "is_right_output", "score",
     ),
     "evaluation": ("Report", "evaluate", "grade", "pass_at_k", "pass_curve"),
     "learn": (

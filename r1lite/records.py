@@ -12,7 +12,8 @@ Shape letters, used in every docstring and comment of this library:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +39,8 @@ class Problem:
     """One question with what is needed to check an answer to it.
 
     problem_id  unique name; sampling is keyed by it
-    family      which checker applies: "countdown", "programs", "science", "logic", "chat", or
-                "maths" for problems that are read, never generated
+    family      which checker applies: "countdown", "programs", "science", "logic", "chat",
+                "maths" for problems that are read, never generated, or an added one
     cluster     what the train/held-out split and the confidence intervals go by;
                 in countdown the set of numbers
     language    "en" or "zh"; the language the question is asked in
@@ -75,6 +76,34 @@ class Problem:
         return cls(**{key: row[key] for key in cls.REQUIRED} | {"gold": gold})
 
 
+# The value of a reward that could not be checked. None says that a reward does not apply. Both add
+# 0 to the total; what could not be checked is counted, since its checker is slow or broken.
+UNCHECKED = math.nan
+
+
+def is_unchecked(value: float | None) -> bool:
+    """Whether a reward's value says "could not be checked" (one from another process, too)."""
+    return value is not None and math.isnan(value)
+
+
+def known(values: Iterable[float | None]) -> list[float]:
+    """The values that are numbers: neither None nor UNCHECKED."""
+    return [value for value in values if value is not None and not math.isnan(value)]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A completion taken apart by its format: think and final are None where the format is not
+    kept; nothing is guessed then."""
+
+    think: str | None
+    final: str | None
+
+    @property
+    def is_well_formed(self) -> bool:
+        return self.final is not None
+
+
 @dataclass(frozen=True)
 class Completion:
     """One sampled answer.
@@ -84,12 +113,15 @@ class Completion:
                 sampling temperature: the old policy of the clipped objective
     text        the decoded answer without the stop token
     truncated   True if the length limit cut the answer off
+    answer      the text taken apart, None until prompt.parse has done it; a copy with another text
+                needs answer=None
     """
 
     token_ids: tuple[int, ...]
     logps: tuple[float, ...]
     text: str
     truncated: bool
+    answer: Answer | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -98,7 +130,8 @@ class Group:
 
     prompt_ids  tokens of the rendered prompt
     rewards     G totals; empty until the answers have been scored
-    parts       reward name -> G unweighted values; None where a reward does not apply
+    parts       reward name -> G unweighted values; None where a reward does not apply, UNCHECKED
+                where it could not be checked
     """
 
     problem: Problem

@@ -5,7 +5,7 @@ Every question here is invented; only the formats are those of the data sets.
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import huggingface_hub
@@ -21,13 +21,13 @@ from r1lite.evaluation import grade
 from r1lite.learn import train
 from r1lite.policy import load_policy
 from r1lite.prompt import render
-from r1lite.records import Completion, Group, Problem, UserError
+from r1lite.records import UNCHECKED, Completion, Group, Problem, UserError
 from r1lite.rewards import accuracy_reward, is_right_leniently, is_right_output, score
 from r1lite.runlog import read_jsonl
 from r1lite.stages.held_out import eval_problems, held_out, held_out_source, subsample
 from r1lite.stages.zero import run_zero
-from r1lite.world import is_held_out, make_problem, read_problems
-from r1lite.world.datasets import HUB, last_boxed
+from r1lite.world import as_problems, is_held_out, make_problem, read_problems
+from r1lite.world.datasets import DATA_SETS, DataSet, last_boxed
 
 GSM8K = [
     {
@@ -462,7 +462,7 @@ def test_problems_of_several_families_are_each_judged_by_their_own(tmp_path):
     ]
     scored = score(groups, {"accuracy": 1.0, "format": 0.2})
     accuracy = [g.parts["accuracy"] for g in scored]
-    assert accuracy == [(1.0, 0.0), (0.0, 0.0), (None, None), (0.0, 1.0)]
+    assert accuracy == [(1.0, 0.0), (0.0, 0.0), (UNCHECKED, UNCHECKED), (0.0, 1.0)]
     assert scored[0].rewards == (1.2, 0.2) and scored[2].rewards == (0.2, 0.0)
     report = grade(groups)
     assert report.pass_at_1 == 2 / 8 and report.unchecked == 2 / 8
@@ -581,7 +581,9 @@ def test_what_a_run_is_measured_on(run_cfg, cfg, hub, tmp_path):
     jsonl(hub[0] / "test.jsonl", [MATH_500[0] | {"answer": i} for i in range(9)])
     found = eval_problems(cfg.change(problems="math-500"), 4)
     assert len(found) == 4 == len({p.problem_id for p in found}) and found[0].family == "maths"
-    assert {name: held_out_source(name) for name in HUB} == {name: f"{name}:test" for name in HUB}
+    assert {name: held_out_source(name) for name in DATA_SETS} == {
+        name: f"{name}:test" for name in DATA_SETS
+    }
 
 
 def test_a_part_of_an_exam_is_always_the_same_part():
@@ -600,3 +602,27 @@ def test_evaluate_measures_on_the_problems_given(folder, tmp_path, capsys):
     assert (report["n_problems"], report["k"], report["pass_at_1"]) == (3, 2, 0.0)
     assert command_line.main([*words, "--n-held-out", "2"]) == 0
     assert json.loads(capsys.readouterr().out)["n_problems"] == 2
+
+
+def test_rows_in_memory_are_problems():
+    made = make_problem("logic", "train", 1)
+    rows = [
+        made, asdict(made), {"question": "1 + 1 ?", "answer": 2},
+        {"question": "q", "answer": "so\n#### 21"}, {"problem": "p", "answer": "5"},
+        {"problem": "p", "solution": "it is \\boxed{7}"}, {"nums": [1, 2], "target": 3},
+    ]  # fmt: skip
+    found = as_problems(rows)
+    assert found[:2] == [made, made] and as_problems(found) == found
+    assert [p.gold["answer"] for p in found[2:6]] == ["2", "21", "5", "7"]
+    assert found[6].family == "countdown" and found[6].gold == {"numbers": [1, 2], "target": 3}
+    assert [p.problem_id for p in found[2:]] == [f"row/{i}" for i in range(3, 8)]
+    assert "row 2" in complaint(as_problems, [made, {"prompt": "1"}])
+    assert "row 1" in complaint(as_problems, ["1 + 1"])
+    assert "read_problems" in complaint(as_problems, "gsm8k")
+    assert "at least one" in complaint(as_problems, [])
+
+
+def test_another_data_set_is_one_entry(tmp_path, monkeypatch):
+    added = DataSet("someone/quiz", {"train": "*.jsonl"}, ("prompt", "label"), str.upper)
+    monkeypatch.setitem(DATA_SETS, "quiz", added)
+    assert golds(jsonl(tmp_path / "quiz.jsonl", [{"prompt": "which ?", "label": "b"}])) == ["B"]

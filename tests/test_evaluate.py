@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -16,10 +17,12 @@ from r1lite.evaluation import (
     pass_curve,
 )
 from r1lite.evaluation.reflection import is_readable
-from r1lite.records import Completion, Group, Problem
+from r1lite.prompt import split_answer
+from r1lite.records import UNCHECKED, Completion, Group, Problem, UserError
+from r1lite.rewards import add_checker, score
 from r1lite.rewards.language import language_consistency
 from r1lite.stages.search import search_metrics
-from r1lite.world import make_problems
+from r1lite.world import CHECKERS, as_problems, make_problems
 
 
 def problem(numbers, target, name="p"):
@@ -135,7 +138,7 @@ def test_second_attempts_need_no_word_of_reflection():
     ],
 )
 def test_readable(text, readable):
-    assert is_readable(text, "en") == readable
+    assert is_readable(split_answer(text), "en") == readable
 
 
 def test_grade_by_hand():
@@ -285,3 +288,50 @@ def test_held_out_never_holds_a_training_problem_and_fills_up():
         assert {p.cluster for p in found} <= allowed
         assert len({p.problem_id for p in found}) == len(found) >= min(80, len(allowed))
         assert found == held_out(family, 80)
+
+
+def test_an_own_task_with_its_own_checker_in_fifteen_lines(mini, monkeypatch):
+    monkeypatch.setitem(CHECKERS, "longest", None)  # taken out again after the test
+    add_checker("longest", lambda problem, final: final == problem.gold["word"], ("word",))
+    rows = [
+        {"family": "longest", "question": "try vs wait", "gold": {"word": "wait"}},
+        {"family": "longest", "question": "check vs no", "gold": {"word": "check"}},
+    ]
+    problems = as_problems(rows)
+    assert [p.problem_id for p in problems] == ["row/1", "row/2"]
+    words = ("wait", "try")
+    texts = [f"<think> a </think> <answer> {word} </answer>" for word in words]
+    scored = score([group(p, *texts) for p in problems], {"accuracy": 1.0})
+    assert [g.parts["accuracy"] for g in scored] == [(1.0, 0.0), (0.0, 0.0)]
+    assert grade(scored).pass_at_1 == grade(scored).pass_at_1_lenient == 0.25
+    report = evaluate(mini, rows, k=2, max_new_tokens=8, rewards=[lambda text: len(text)])
+    assert report.n_problems == 2 and report.rewards["reward"] > 1
+    with pytest.raises(UserError, match="row 1.*gold lacks word.*'longest'"):
+        evaluate(mini, [rows[0] | {"gold": {}}])
+    unknown = problem((1, 2, 3), 6)
+    with pytest.raises(UserError, match="'mine' is unknown.*add_checker"):
+        score([group(replace(unknown, family="mine"), *texts)], {"accuracy": 1.0})
+
+
+def test_a_checker_that_cannot_tell_is_unchecked(monkeypatch):
+    monkeypatch.setitem(CHECKERS, "judged", None)
+    add_checker("judged", lambda problem, final: None if final == "?" else final == "yes")
+    asked = as_problems([{"family": "judged", "question": "q", "gold": {}}])[0]
+    texts = [f"<think> a </think> <answer> {word} </answer>" for word in ("yes", "no", "?")]
+    scored = score([group(asked, *texts, "no format")], {"accuracy": 1.0})
+    assert scored[0].parts["accuracy"] == (1.0, 0.0, UNCHECKED, 0.0)
+    assert scored[0].rewards == (1.0, 0.0, 0.0, 0.0)
+    report = grade(scored)
+    assert (report.pass_at_1, report.unchecked) == (0.25, 0.25)
+
+
+def test_evaluate_takes_template_and_limit_of_a_run(mini, cfg):
+    problems = make_problems("countdown", "held_out", 2)
+    report = evaluate(mini, problems, cfg, k=2)
+    assert report == evaluate(mini, problems, k=2, max_new_tokens=16, template="tiny")
+    assert report == evaluate(mini, problems, cfg.change(template="r1-zero"), k=2, template="tiny")
+    longer = cfg.change(extend_length_after=3)
+    assert evaluate(mini, problems, longer, k=2).mean_tokens >= report.mean_tokens
+    assert report.rewards == {}
+    given = evaluate(mini, problems, cfg, k=2, rewards={"format": 1.0, "none": lambda text: None})
+    assert given.rewards == {"format": report.format}, "a mean of nothing is left out"

@@ -4,9 +4,21 @@ import time
 
 import pytest
 
-from r1lite.prompt import R1_ZERO_TEMPLATE, last_answer, render, split_answer
-from r1lite.records import Problem, UserError
-from r1lite.rewards import is_right_leniently, is_right_output
+from r1lite.evaluation import grade
+from r1lite.prompt import (
+    FORMATS,
+    R1_ZERO_TEMPLATE,
+    TEMPLATES,
+    Format,
+    get_format,
+    last_answer,
+    parse,
+    render,
+    split_answer,
+)
+from r1lite.prompt.answer import split_r1
+from r1lite.records import Answer, Completion, Group, Problem, UserError
+from r1lite.rewards import is_right_leniently, is_right_output, score
 
 # arXiv 2501.12948v1, Table 1, typed in here a second time.
 PAPER = (
@@ -165,3 +177,52 @@ def test_hostile_texts_are_read_quickly(text):
     assert not is_right_leniently(MAKE_21, text)
     last_answer(text)
     assert time.perf_counter() - begun < 1.0
+
+
+def test_r1s_own_format_has_no_answer_tags():
+    whole = split_r1("<think> 6 * 4\n</think>\n\nThe answer is 24 .")
+    assert (whole.think, whole.final) == ("6 * 4", "The answer is 24 .")
+    for text in (
+        "<think> a </think>", "<think> </think> 24", "<think> \u200b </think> 24", "24",
+        "so <think> a </think> 24", "<think> a 24", "<think> a </think> <think> b </think> 24",
+        "<think> a </think> <answer> 24 </answer>", "<think> a </think> </answer>", "",
+    ):  # fmt: skip
+        assert split_r1(text) == Answer(None, None), text
+    assert not split_answer("<think> a </think> 24").is_well_formed
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_renders_and_reads(name):
+    fmt = get_format(name)
+    assert fmt.name == name and get_format(fmt) is fmt
+    assert "1 + 1 ?" in fmt.render("1 + 1 ?") == render("1 + 1 ?", name)
+    final = "6 * 4 - 3" if "r1" in name and name != "r1-zero" else "<answer> 6 * 4 - 3 </answer>"
+    text = f"<think> try </think> {final}"
+    assert fmt.split(text) == Answer("try", "6 * 4 - 3") and fmt.lenient(text) == "6 * 4 - 3"
+    assert is_right_output(MAKE_21, text, name) and is_right_leniently(MAKE_21, text, name)
+    other = "r1" if name in ("tiny", "r1-zero") else "tiny"
+    assert not is_right_output(MAKE_21, text, other)
+
+
+def test_a_template_of_ones_own_is_a_format_with_the_tags_of_r1_zero(monkeypatch):
+    monkeypatch.setitem(TEMPLATES, "bare", "{question}")
+    assert render("1 + 1", "bare") == "1 + 1" and get_format("bare").split is split_answer
+    monkeypatch.setitem(FORMATS, "mine", Format("mine", "Q {question}", split=split_r1))
+    assert render("1", "mine") == "Q 1"
+
+
+def test_completions_are_taken_apart_once():
+    calls = []
+
+    def split(text):
+        calls.append(text)
+        return Answer("a", text)
+
+    group = Group(MAKE_21, (1,), (Completion((1,), (0.0,), "6 * 4 - 3", False),))
+    fmt = Format("once", "{question}", split=split)
+    (parsed,) = parse([group], fmt)
+    assert parsed.completions[0].answer == Answer("a", "6 * 4 - 3")
+    assert parse([parsed], fmt) == [parsed] == [group], "what it is read as makes no other sample"
+    scored = score([group], {"accuracy": 1.0, "format": 1.0}, fmt)
+    assert scored[0].rewards == (2.0,) and grade(scored, fmt=fmt).pass_at_1 == 1.0
+    assert calls == ["6 * 4 - 3"] * 2

@@ -9,7 +9,7 @@ import pytest
 from r1lite import preset, rewards
 from r1lite.config import PRESETS
 from r1lite.records import Completion, Group, Problem
-from r1lite.rewards import RULES, accuracy_reward, format_reward, is_right_output, score
+from r1lite.rewards import RULES, accuracy_reward, as_rewards, format_reward, is_right_output, score
 from r1lite.world import FAMILIES, check_answer, make_problem
 
 MAKE_21 = Problem("p", "countdown", "3-4-6", "en", "make 21", {"numbers": [6, 4, 3], "target": 21})
@@ -151,7 +151,7 @@ def test_none_adds_nothing_and_stays_visible():
         "accuracy": lambda prompts, completions, **c: [None, 1.0, None],
         "format": lambda prompts, completions, **c: [1.0, 1.0, None],
     }
-    scored = score([group("a", "b", "c")], {"accuracy": 2.0, "format": 0.5}, rules)[0]
+    scored = score([group("a", "b", "c")], as_rewards(rules, {"accuracy": 2.0, "format": 0.5}))[0]
     assert scored.rewards == (0.5, 2.5, 0.0)
     assert scored.parts["accuracy"] == (None, 1.0, None)
 
@@ -171,7 +171,7 @@ def test_a_reward_of_ones_own_sees_texts_and_problems():
         seen.update(prompts=prompts, completions=completions, problem=problem)
         return [float(len(text)) for text in completions]
 
-    scored = score([group("a", "bb")], {"mine": 1.0}, {"mine": mine})[0]
+    scored = score([group("a", "bb")], {"mine": mine})[0]
     assert scored.rewards == (1.0, 2.0)
     assert seen == {
         "prompts": ["make 21"] * 2,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from r1lite.prompt import split_answer
 from r1lite.records import Problem
 from r1lite.rewards import (
     accuracy_reward,
@@ -89,10 +90,10 @@ def test_a_program_is_found_in_no_time(piece):
     hidden = Problem("p", "code", "c", "en", "q", {"tests": [{"input": "", "output": "1"}]})
     text = f"<think> a </think> <answer> {piece * (160_000 // len(piece))} </answer>"
     begun = time.perf_counter()
-    assert code._program(hidden, text) is not None
+    assert code._program(hidden, split_answer(text).final) is not None
     assert time.perf_counter() - begun < 3
     fenced = "<think> a </think> <answer> so ```python\nprint(1)\n``` </answer>"
-    assert code._program(hidden, fenced).source == "print(1)\n"
+    assert code._program(hidden, split_answer(fenced).final).source == "print(1)\n"
 
 
 # Drawn answers. Every draw gives (problem, text) or (problem, text, verdict); the judges below

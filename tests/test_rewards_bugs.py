@@ -10,7 +10,7 @@ import torch
 
 from r1lite import group_advantages, rewards
 from r1lite.prompt import split_answer
-from r1lite.records import Completion, Group, Problem
+from r1lite.records import UNCHECKED, Completion, Group, Problem
 from r1lite.rewards import (
     RULES,
     accuracy_reward,
@@ -80,7 +80,7 @@ def test_row_14_the_format_is_not_taken_leniently(text):
 def test_row_15_a_gold_that_cannot_be_read_pays_nobody(gold):
     """Row 15: where the gold could not be parsed, every answer got 1."""
     finals = ("1", gold.strip() or "2", "x", r"\boxed{}", "no answer")
-    assert in_maths(gold, *finals) == [None] * 5
+    assert in_maths(gold, *finals) == [UNCHECKED] * 5
     problem = Problem("p", "maths", "c", "en", "q", {"answer": gold})
     texts = [f"<think> a </think> <answer> {final} </answer>" for final in finals]
     group = Group(problem, (1,), tuple(Completion((1,), (0.0,), text, False) for text in texts))
@@ -229,5 +229,5 @@ def test_what_cannot_be_checked_is_no_reward_in_the_total():
     """Row 15 once more, as it reaches the advantages."""
     problem = Problem("p", "maths", "c", "en", "q", {"answer": r"\frac{"})
     answers = tuple(Completion((1,), (0.0,), text, False) for text in (GOOD, "b"))
-    scored = score([Group(problem, (1,), answers)], {"maths": 1.0}, {"maths": maths_reward})[0]
-    assert scored.rewards == (0.0, 0.0) and scored.parts["maths"] == (None, None)
+    scored = score([Group(problem, (1,), answers)], {"maths": maths_reward})[0]
+    assert scored.rewards == (0.0, 0.0) and scored.parts["maths"] == (UNCHECKED, UNCHECKED)

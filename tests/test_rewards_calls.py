@@ -1,21 +1,38 @@
 """Calling rewards: sync or async, beside each other, and no longer than a limit."""
 
 import asyncio
+import functools
+import inspect
 import json
 import math
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from r1lite import preset, train
 from r1lite.learn.health import Health
-from r1lite.records import Completion, Group, Problem, UserError
-from r1lite.rewards import accuracy_reward, call_rewards, format_reward, maths_reward, score
+from r1lite.learn.rollout import rollout_metrics, score_all
+from r1lite.records import UNCHECKED, Completion, Group, Problem, UserError
+from r1lite.rewards import (
+    Reward,
+    accuracy_reward,
+    as_rewards,
+    call_rewards,
+    format_reward,
+    maths_reward,
+    score,
+)
 from r1lite.runlog import read_jsonl
 
 COLUMNS = {"prompts": ["q"] * 3, "completions": ["a", "bb", "ccc"], "problem": [None] * 3}
+
+
+def call(functions, columns):
+    return call_rewards(as_rewards(functions), columns)
 
 
 def length(prompts, completions, **columns):
@@ -32,7 +49,7 @@ def constant(value):
 
 
 def test_sync_and_async_functions_are_called_alike():
-    found = call_rewards({"sync": length, "async": later}, COLUMNS)
+    found = call({"sync": length, "async": later}, COLUMNS)
     assert found == {"sync": [1.0, 2.0, 3.0], "async": [1.0, 2.0, 3.0]}
     assert all(type(value) is float for values in found.values() for value in values)
 
@@ -46,7 +63,7 @@ def test_an_object_and_an_async_object_may_be_a_reward():
         def __call__(self, prompts, completions, **columns):
             return (True, False, None)
 
-    found = call_rewards({"later": Later(), "now": Now()}, COLUMNS)
+    found = call({"later": Later(), "now": Now()}, COLUMNS)
     assert found == {"later": [1.0, None, 0.0], "now": [1.0, 0.0, None]}
 
 
@@ -62,14 +79,14 @@ def test_functions_run_beside_each_other():
         both.wait()
         return [1.0] * len(completions)
 
-    assert call_rewards({"a": waits, "b": waits_too}, COLUMNS) == {"a": [0.0] * 3, "b": [1.0] * 3}
+    assert call({"a": waits, "b": waits_too}, COLUMNS) == {"a": [0.0] * 3, "b": [1.0] * 3}
 
 
 def test_it_works_where_a_loop_runs_already():
     """A notebook has one; a second one in the same thread is an error."""
 
     async def cell():
-        return call_rewards({"later": later}, COLUMNS)
+        return call({"later": later}, COLUMNS)
 
     assert asyncio.run(cell()) == {"later": [1.0, 2.0, 3.0]}
 
@@ -81,7 +98,7 @@ def test_every_column_reaches_every_function():
         seen.update(columns)
         return [None] * 3
 
-    call_rewards({"mine": mine}, COLUMNS | {"solution": ["x", "y", "z"]})
+    call({"mine": mine}, COLUMNS | {"solution": ["x", "y", "z"]})
     assert seen == COLUMNS | {"solution": ["x", "y", "z"]}
 
 
@@ -98,13 +115,12 @@ def test_one_that_hangs_is_left_behind_and_the_others_keep_their_values():
         return [1.0] * len(completions)
 
     begun = time.perf_counter()
+    limits = [Reward("slow", hangs, seconds=0.3), Reward("later", hangs_too, seconds=0.3)]
     with pytest.warns(UserWarning) as said:
-        found = call_rewards(
-            {"slow": hangs, "later": hangs_too, "length": length}, COLUMNS, seconds=0.3
-        )
+        found = call_rewards([*limits, Reward("length", length)], COLUMNS)
     end.set()
     assert time.perf_counter() - begun < 3, "the limit is for all of them together"
-    assert found == {"slow": [None] * 3, "later": [None] * 3, "length": [1.0, 2.0, 3.0]}
+    assert found == {"slow": [UNCHECKED] * 3, "later": [UNCHECKED] * 3, "length": [1.0, 2.0, 3.0]}
     texts = [str(warning.message) for warning in said]
     assert len(texts) == 2 and "'slow'" in texts[0] and "'later'" in texts[1]
     assert all("3 answers count as not checked" in text for text in texts)
@@ -118,10 +134,10 @@ def test_a_value_that_comes_too_late_is_not_taken():
         return [1.0] * len(completions)
 
     with pytest.warns(UserWarning, match="slow"):
-        found = call_rewards({"slow": hangs}, COLUMNS, seconds=0.1)
+        found = call_rewards([Reward("slow", hangs, seconds=0.1)], COLUMNS)
     end.set()
     time.sleep(0.1)
-    assert found == {"slow": [None] * 3}
+    assert found == {"slow": [UNCHECKED] * 3}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +163,7 @@ def test_what_is_no_reward_is_refused_by_name(value, said):
 
     for function in (lambda prompts, completions, **columns: value, mine_later):
         with pytest.raises(UserError) as error:
-            call_rewards({"length": length, "mine": function}, COLUMNS)
+            call({"length": length, "mine": function}, COLUMNS)
         assert "'mine'" in str(error.value) and said in str(error.value)
 
 
@@ -163,13 +179,121 @@ def test_an_error_of_the_function_is_its_own():
 
     for function in (fails, fails_later):
         with pytest.raises(Mine, match="no such judge") as error:
-            call_rewards({"mine": function, "length": length}, COLUMNS)
+            call({"mine": function, "length": length}, COLUMNS)
         assert error.traceback[-1].name in ("fails", "fails_later")
 
 
-def test_a_signature_that_does_not_fit_is_pythons_own_error():
-    with pytest.raises(TypeError, match="problem"):
-        call_rewards({"mine": lambda prompts, completions: [0.0] * 3}, COLUMNS)
+def test_a_function_gets_what_it_has_arguments_for():
+    """Its first try in a notebook is a lambda; TRL's signature is for those who know it."""
+
+    def by_position(texts, /):
+        return [len(text) for text in texts]
+
+    async def for_one_later(completion):
+        return float(len(completion))
+
+    alike = [
+        lambda completions: [len(text) for text in completions],
+        lambda prompts, completions: [len(text) for text in completions],
+        lambda texts: [len(text) for text in texts],
+        lambda text: len(text),
+        lambda completions, numbers=None: [len(text) for text in completions],
+        lambda *, completions: [len(text) for text in completions],
+        lambda text, scale=1: scale * len(text),
+        by_position,
+        for_one_later,
+        functools.partial(length, prompts=None),
+    ]
+    found = call_rewards(as_rewards(alike), COLUMNS)
+    assert len(found) == len(alike) and set(map(tuple, found.values())) == {(1.0, 2.0, 3.0)}
+    seen = []
+    call({"one": lambda problem: seen.extend(problem) or [0.0] * 3}, COLUMNS)
+    assert seen == COLUMNS["problem"], "the name of a column is that column"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda prompts, completions, numbers: [0.0] * 3,
+        lambda texts, numbers: [0.0] * 3,
+        lambda texts, *, numbers: [0.0] * 3,
+        lambda: [0.0] * 3,
+    ],
+)
+def test_a_signature_that_does_not_fit_is_named_with_those_that_do(function):
+    if not inspect.signature(function).parameters:
+        assert call({"mine": function}, COLUMNS) == {"mine": [0.0] * 3}
+        return
+    with pytest.raises(UserError, match="numbers.*f.completions.*prompts, completions"):
+        call({"mine": function}, COLUMNS)
+
+
+def test_names_of_rewards():
+    def short(completions):
+        return [0.0] * len(completions)
+
+    class Judge:
+        def __call__(self, completions):
+            return [1.0] * len(completions)
+
+    given = [short, short, lambda text: 0.0, lambda text: 1.0, Judge(), functools.partial(short)]
+    names = [reward.name for reward in as_rewards(given)]
+    assert names == ["short", "short_2", "reward", "reward_2", "Judge", "short_3"]
+    rules = as_rewards([accuracy_reward, short], {"accuracy": 2.0, "format": 0.5})
+    weights = {reward.name: reward.weight for reward in rules}
+    assert weights == {"accuracy": 2.0, "short": 1.0, "format": 0.5}
+    assert [r.name for r in as_rewards(short)] == ["short"] and as_rewards() == []
+    record = Reward("mine", short, weight=3.0)
+    assert as_rewards([record]) == as_rewards(record) == [record]
+    assert as_rewards({"yours": record})[0].name == "yours"
+    for wrong in ([1.0], {"mine": 1.0}, "accuracy", 3, [Reward("a", short), Reward("a", short)]):
+        with pytest.raises(UserError):
+            as_rewards(wrong)
+    with pytest.raises(UserError, match="weight for typo"):
+        as_rewards(short, {"typo": 1.0})
+
+
+def test_a_reward_is_asked_only_for_problems_that_it_applies_to():
+    asked = []
+
+    def mine(completions, problem, numbers):
+        asked.append((completions, [p.problem_id for p in problem], numbers))
+        return [1.0] * len(completions)
+
+    other = replace(group("ccc", "dd").problem, problem_id="q")
+    groups = [group("a", "bb"), replace(group("ccc", "dd"), problem=other)]
+    only = Reward("mine", mine, weight=2.0, applies=lambda problem: problem.problem_id == "q")
+    first, second = score(groups, [only])
+    assert asked == [(["ccc", "dd"], ["q", "q"], [[6, 4, 3]] * 2)]
+    assert first.parts["mine"] == (None, None) and second.parts["mine"] == (1.0, 1.0)
+    assert first.rewards == (0.0, 0.0) and second.rewards == (2.0, 2.0)
+    never = Reward("never", lambda text: 1 / 0, applies=lambda problem: False)
+    assert score(groups, [never])[0].parts["never"] == (None, None)
+
+
+def test_what_does_not_apply_is_not_unchecked():
+    values = iter([None, math.nan, 1.0, np.float32("nan")])
+    scored = score([group("a", "bb", "c", "d")], [lambda text: next(values)])[0]
+    assert scored.parts["reward"] == (None, UNCHECKED, 1.0, UNCHECKED)
+    assert scored.rewards == (0.0, 0.0, 1.0, 0.0)
+    assert rollout_metrics([scored])["unchecked"] == 0.5
+    assert rollout_metrics([scored])["reward/reward"] == 1.0
+    nothing = rollout_metrics(score([group("a")], {"mine": constant(math.nan)}))
+    assert nothing["unchecked"] == 1.0
+    assert "reward/mine" not in nothing, "a mean of nothing is no figure"
+
+
+def test_a_reward_that_runs_a_model_waits_for_all_of_the_sampling(cfg):
+    order = []
+
+    def parts():
+        for name in "ab":
+            order.append(f"sample {name}")
+            yield [group(name)]
+
+    judge = Reward("judge", lambda text: order.append("judge") or 1.0, needs_model=True)
+    groups = score_all(parts(), cfg, [judge])
+    assert order == ["sample a", "sample b", "judge", "judge"] and len(groups) == 2
 
 
 def test_maths_runs_beside_the_others_in_its_own_thread():
@@ -177,7 +301,7 @@ def test_maths_runs_beside_the_others_in_its_own_thread():
     golds = [Problem("p", "maths", "c", "en", "q", {"answer": str(n)}) for n in range(3)]
     texts = [f"<think> a </think> <answer> {n} </answer>" for n in (0, 1, 1)]
     columns = {"prompts": ["q"] * 3, "completions": texts, "problem": golds}
-    found = call_rewards({"maths": maths_reward, "format": format_reward}, columns)
+    found = call({"maths": maths_reward, "format": format_reward}, columns)
     assert found == {"maths": [1.0, 1.0, 0.0], "format": [1.0] * 3}
 
 
@@ -188,11 +312,13 @@ def group(*texts: str) -> Group:
 
 
 def test_a_reward_beside_the_rules_counts_once():
-    scored = score([group("a", "bb")], {"accuracy": 1.0, "format": 1.0}, {"mine": length})[0]
+    rules = {"accuracy": 1.0, "format": 1.0}
+    scored = score([group("a", "bb")], as_rewards({"mine": length}, rules))[0]
     assert scored.rewards == (1.0, 2.0)
     assert set(scored.parts) == {"accuracy", "format", "mine"}
-    assert score([group("a")], {"format": 1.0, "mine": 0.5}, {"mine": length})[0].rewards == (0.5,)
-    assert score([group("a")], {"accuracy": 1.0}, {"accuracy": length})[0].rewards == (1.0,)
+    half = as_rewards({"mine": length}, {"format": 1.0, "mine": 0.5})
+    assert score([group("a")], half)[0].rewards == (0.5,)
+    assert score([group("a")], {"accuracy": length})[0].rewards == (1.0,)
 
 
 def test_the_token_ids_are_there_for_rewards_that_count_tokens():
@@ -203,7 +329,7 @@ def test_the_token_ids_are_there_for_rewards_that_count_tokens():
         seen.extend(completion_ids)
         return [0.0] * len(completions)
 
-    score([group("a", "bb")], {"accuracy": 1.0}, {"tokens": tokens})
+    score([group("a", "bb")], {"tokens": tokens})
     assert seen == [[1], [1, 2]]
 
 
@@ -218,14 +344,14 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(small):
     """One real step with a reward that cannot tell every second answer."""
-
-    def mine(prompts, completions, **columns):
-        return [None if i % 2 else 0.25 for i in range(len(completions))]
-
-    return train(small, rewards={"mine": mine}, progress=False)
+    return train(small, rewards={"mine": every_second}, progress=False)
 
 
-def test_none_adds_nothing_and_is_counted_in_the_log(trained, small):
+def every_second(completions):
+    return [math.nan if i % 2 else 0.25 for i in range(len(completions))]
+
+
+def test_nan_adds_nothing_and_is_counted_in_the_log(trained, small):
     log = trained.logs[0]
     assert log.unchecked == 0.5
     weights = small.reward_weights
@@ -244,25 +370,24 @@ def test_rows_from_before_unchecked_was_counted_still_resume(trained, small):
         row.pop("unchecked", None)
     metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
     Health().replay(read_jsonl(metrics))
-    result = train(small.change(steps=2), rewards={"mine": constant(None)}, progress=False)
-    assert [log.step for log in result.logs] == [2] and result.logs[0].unchecked == 1.0
+    result = train(small.change(steps=2), rewards={"mine": every_second}, progress=False)
+    assert [log.step for log in result.logs] == [1, 2] and result.logs[1].unchecked == 0.5
     rows = read_jsonl(metrics)
-    assert [row.get("unchecked") for row in rows] == [None, 1.0]
-    assert "reward/mine" not in rows[1], "a mean of nothing is no figure"
+    assert [row.get("unchecked") for row in rows] == [None, 0.5]
 
 
 def test_a_broken_reward_ends_a_run_before_it_learns_from_it(small, tmp_path):
-    for broken, kind in ((constant(math.inf), UserError), (constant("1"), UserError)):
-        cfg = small.change(run_dir=str(tmp_path / "broken"))
+    for name, value, kind in (("inf", math.inf, UserError), ("text", "1", UserError)):
+        broken, cfg = constant(value), small.change(run_dir=str(tmp_path / name))
         with pytest.raises(kind, match="'mine'"):
             train(cfg, rewards={"mine": broken}, progress=False)
-        assert not (tmp_path / "broken" / "metrics.jsonl").exists()
+        assert not (Path(cfg.run_dir) / "metrics.jsonl").exists()
 
 
 def test_the_rules_themselves_go_through_the_same_call():
     texts = ["<think> a </think> <answer> 6 * 4 - 3 </answer>", "6 * 4 - 3"]
     columns = {"prompts": ["q"] * 2, "completions": texts, "problem": [group("a").problem] * 2}
-    found = call_rewards({"accuracy": accuracy_reward, "format": format_reward}, columns)
+    found = call({"accuracy": accuracy_reward, "format": format_reward}, columns)
     assert found == {"accuracy": [1.0, 0.0], "format": [1.0, 0.0]}
 
 

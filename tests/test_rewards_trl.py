@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from r1lite import preset, train
-from r1lite.records import Completion, Group, Problem, UserError
+from r1lite.records import UNCHECKED, Completion, Group, Problem, UserError
 from r1lite.rewards import (
     accuracy_reward,
+    as_rewards,
     call_rewards,
     code_reward,
     format_reward,
@@ -24,6 +25,11 @@ from r1lite.rewards import (
 )
 from r1lite.runlog import read_jsonl
 from r1lite.stages.arms import coin_reward, trusting_reward, wait_bonus
+
+
+def call(functions, columns):
+    return call_rewards(as_rewards(functions), columns)
+
 
 GOLDS = {
     "countdown": {"numbers": [6, 4, 3], "target": 21},
@@ -120,7 +126,7 @@ def test_a_reward_of_trl_finds_all_that_it_may_ask_for():
         log_metric("chars", torch.tensor(4.0))
         return [0.5] * len(completions)
 
-    scored = score([group(PROBLEMS["maths"], "ab", "c")], {"mine": 1.0}, {"mine": mine})[0]
+    scored = score([group(PROBLEMS["maths"], "ab", "c")], {"mine": mine})[0]
     assert scored.rewards == (0.5, 0.5)
     assert seen == {
         "ids": [[1, 2]] * 2, "solution": ["12"] * 2, "answer": ["12"] * 2, "state": None,
@@ -136,7 +142,7 @@ def test_gold_becomes_columns_as_a_data_set_would_have_it():
 
     code = Problem("p", "code", "c", "en", "q", {"prompts": "mine", "solution": "s", "answer": "a"})
     groups = [group(PROBLEMS["countdown"], "a", "b"), group(code, "c")]
-    score(groups, {"mine": 1.0}, {"mine": mine})
+    score(groups, {"mine": mine})
     assert seen["target"] == [21, 21, None] and seen["numbers"] == [[6, 4, 3]] * 2 + [None]
     assert seen["solution"] == [None, None, "s"] and seen["answer"] == [None, None, "a"]
     assert [p.family for p in seen["problem"]] == ["countdown", "countdown", "code"]
@@ -159,10 +165,10 @@ def test_a_reward_that_annotates_messages_gets_messages():
     rewards = {"theirs": theirs, "object": Theirs(), "ours": ours}
     rewards["part"] = functools.partial(theirs, extra=1)
     columns = {"prompts": ["q"] * 2, "completions": ["a", "bb"]}
-    assert set(map(tuple, call_rewards(rewards, columns).values())) == {(1.0, 2.0)}
+    assert set(map(tuple, call(rewards, columns).values())) == {(1.0, 2.0)}
     columns |= {"prompts": [[{"role": "user", "content": "q"}]] * 2}
     columns |= {"completions": [said("a"), said("bb")]}
-    assert call_rewards({"theirs": theirs}, columns) == {"theirs": [1.0, 2.0]}
+    assert call({"theirs": theirs}, columns) == {"theirs": [1.0, 2.0]}
 
 
 @pytest.mark.parametrize(
@@ -170,16 +176,16 @@ def test_a_reward_that_annotates_messages_gets_messages():
     [
         ([np.float32(0.5), np.int64(1), np.bool_(True)], [0.5, 1.0, 1.0]),
         ([torch.tensor(0.5), np.array(1.0), torch.tensor(1, dtype=torch.int64)], [0.5, 1.0, 1.0]),
-        (torch.tensor([0.5, 1.0, float("nan")]), [0.5, 1.0, None]),
+        (torch.tensor([0.5, 1.0, float("nan")]), [0.5, 1.0, UNCHECKED]),
         (torch.tensor([0.5, 1.0, 2.0], dtype=torch.bfloat16, requires_grad=True), [0.5, 1.0, 2.0]),
-        (np.array([0.5, 1.0, np.nan], dtype=np.float32), [0.5, 1.0, None]),
-        ([math.nan, float("nan"), np.float32("nan")], [None] * 3),
+        (np.array([0.5, 1.0, np.nan], dtype=np.float32), [0.5, 1.0, UNCHECKED]),
+        ([math.nan, float("nan"), np.float32("nan")], [UNCHECKED] * 3),
         ([Fraction(1, 2), 1, None], [0.5, 1.0, None]),
     ],
 )
-def test_whatever_is_a_number_is_a_reward_and_nan_is_none(values, wanted):
-    """In TRL None becomes NaN, so a reward written for it may give either."""
-    found = call_rewards(
+def test_whatever_is_a_number_is_a_reward_and_nan_is_unchecked(values, wanted):
+    """None says that a reward does not apply, as in TRL; NaN that it could not be checked."""
+    found = call(
         {"mine": lambda **columns: values}, {"prompts": ["q"] * 3, "completions": ["a"] * 3}
     )
     assert found == {"mine": wanted}
@@ -196,9 +202,7 @@ def test_whatever_is_a_number_is_a_reward_and_nan_is_none(values, wanted):
 )  # fmt: skip
 def test_what_is_no_number_is_still_refused(values):
     with pytest.raises(UserError, match="'mine'"):
-        call_rewards(
-            {"mine": lambda **columns: values}, {"prompts": ["q"] * 3, "completions": ["a"] * 3}
-        )
+        call({"mine": lambda **columns: values}, {"prompts": ["q"] * 3, "completions": ["a"] * 3})
 
 
 def test_a_run_takes_such_a_reward_as_it_is(tmp_path):

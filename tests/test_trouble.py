@@ -145,10 +145,10 @@ def test_what_is_not_finite_stops_a_run_before_it_is_saved(cfg, monkeypatch, poi
                 next(policy.model.parameters()).fill_(float("nan"))
         return real_parts(policy, *args, **more)
 
-    def poisoned_score(groups, weights, rewards):
+    def poisoned_score(groups, rewards, fmt):
         if at[-1] == 5 and poison == "reward":
-            weights, rewards = {"a": 1.0}, {"a": lambda **c: [math.inf] * len(c["completions"])}
-        return real_score(groups, weights, rewards)
+            rewards = {"a": lambda **c: [math.inf] * len(c["completions"])}
+        return real_score(groups, rewards, fmt)
 
     monkeypatch.setattr(rollout, "sample_parts", poisoned_parts)
     monkeypatch.setattr(rollout, "score", poisoned_score)

@@ -6,7 +6,7 @@ before, and one that has never read the word may still go back and try something
 
 import re
 
-from ..prompt import split_answer
+from ..records import Answer
 from ..rewards.language import language_consistency
 from ..world import reflection_words
 
@@ -32,15 +32,14 @@ def second_attempts(text: str) -> int:
     return max(len(_ATTEMPT.findall(text)) - 1, 0)
 
 
-def is_readable(text: str, language: str) -> bool:
-    """Whether a reader could follow: tags in place, one language, no sentence said twice.
+def is_readable(answer: Answer, language: str) -> bool:
+    """Whether a reader could follow a completion: format kept, one language, no sentence twice.
 
     The paper calls R1-Zero's outputs hard to read (v1 p9: language mixing, no formatting) and
     gives no measure; this one is ours.
     """
-    think = split_answer(text).think
-    if think is None:
+    if answer.think is None:
         return False
-    sentences = [s.strip() for s in re.split(r" [.。] | [.。]$", think) if s.strip()]
-    one_language = language_consistency(think, language) in (1.0, None)
+    sentences = [s.strip() for s in re.split(r" [.。] | [.。]$", answer.think) if s.strip()]
+    one_language = language_consistency(answer.think, language) in (1.0, None)
     return one_language and len(sentences) == len(set(sentences))

@@ -2,16 +2,18 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..config import RunConfig
 from ..policy.load import Policy
 from ..policy.sample import sample_groups
-from ..prompt import split_answer
-from ..records import Group, Problem
-from ..rewards import accuracy_reward, is_right_leniently, is_right_output
+from ..prompt import Format, parse
+from ..records import Group, Problem, known
+from ..rewards import accuracy_reward, is_right_answer, is_right_leniently, score
 from ..rewards.language import language_consistency
+from ..world import as_problems
 from .reflection import is_readable, reflection_markers, second_attempts
 
 
@@ -36,6 +38,8 @@ class Report:
     language_consistency       mean share of words in the question's language, of the thinking
                                where the format is kept, else of the whole answer
     unchecked                  share of answers that could not be checked, which count as wrong
+    rewards                    name -> mean, without its weight, of each reward that was handed in,
+                               over the answers where it applies and could be checked
     """
 
     pass_at_1: float
@@ -55,6 +59,7 @@ class Report:
     n_problems: int
     k: int
     unchecked: float = 0.0
+    rewards: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,47 +67,65 @@ class Report:
 
 def evaluate(
     policy: Policy,
-    problems: Sequence[Problem],
+    problems: Iterable[Problem | Mapping[str, Any]],
+    cfg: RunConfig | None = None,
     *,
+    rewards: Any = None,
     k: int = 16,
     temperature: float = 0.6,
     top_p: float = 0.95,
-    max_new_tokens: int = 256,
-    **how: Any,
+    max_new_tokens: int | None = None,
+    template: str | None = None,
+    seed: int = 0,
 ) -> Report:
-    """Sample k answers a problem and grade them; defaults as in the paper: T 0.6, top-p 0.95.
+    """Sample k answers per problem and grade them; defaults as in the paper: T 0.6, top-p 0.95.
 
-    how  what else sample_groups takes: template, seed, step
+    problems        Problems, or rows in memory: see world.as_problems
+    cfg             settings of a run: its template and its length limit (that of the last update)
+    rewards         what train takes: their means are in the Report. pass@1 goes by the checker of
+                    a problem's family all the same
+    max_new_tokens  length limit; without one and without cfg 256
+    template        name of a format; without one and without cfg "tiny"
     """
-    how |= {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    return grade(sample_groups(policy, problems, group_size=k, **how))
+    if max_new_tokens is None:
+        max_new_tokens = cfg.at(cfg.steps).max_new_tokens if cfg else 256
+    template = template or (cfg.template if cfg else "tiny")
+    groups = sample_groups(
+        policy,
+        as_problems(problems),
+        group_size=k,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        template=template,
+        seed=seed,
+    )
+    return grade(groups, rewards=rewards, fmt=template)
 
 
-def grade(groups: Sequence[Group]) -> Report:
-    """The figures of Report for groups that were sampled already."""
-    k = len(groups[0].completions)
-    answers = [(g.problem, r) for g in groups for r in g.completions]
-    texts = [r.text for _, r in answers]
+def grade(groups: Sequence[Group], *, rewards: Any = None, fmt: str | Format = "r1-zero") -> Report:
+    """The Report on groups that were sampled already, read in the format fmt; rewards as above."""
+    groups, k = parse(groups, fmt), len(groups[0].completions)
+    answers = [(g.problem, completion) for g in groups for completion in g.completions]
+    texts, parsed = [r.text for _, r in answers], [r.answer for _, r in answers]
     n, n_tokens = len(answers), sum(len(r.token_ids) for _, r in answers)
-    told = accuracy_reward(texts, texts, problem=[problem for problem, _ in answers])
-    right = [[value == 1.0 for value in told[i : i + k]] for i in range(0, n, k)]
+    values = accuracy_reward(texts, texts, problem=[p for p, _ in answers], parsed=parsed)
+    right = [[value == 1.0 for value in values[i : i + k]] for i in range(0, n, k)]
     per_problem = [sum(row) / k for row in right]
     n_markers = sum(map(reflection_markers, texts))
     lengths: dict[bool, list[int]] = {True: [], False: []}
-    for (_, completion), is_it in zip(answers, sum(right, []), strict=True):
-        lengths[is_it].append(len(completion.token_ids))
-    parts = [split_answer(text) for text in texts]
+    for (_, completion), is_right in zip(answers, sum(right, []), strict=True):
+        lengths[is_right].append(len(completion.token_ids))
     consistencies = [
-        language_consistency(part.think or text, problem.language)
-        for part, text, (problem, _) in zip(parts, texts, answers, strict=True)
+        language_consistency(completion.answer.think or completion.text, problem.language)
+        for problem, completion in answers
     ]
-    spoken = [share for share in consistencies if share is not None]
     return Report(
         pass_at_1=sum(per_problem) / len(groups),
         interval=clustered_interval(per_problem, [g.problem.cluster for g in groups]),
-        pass_at_1_lenient=sum(is_right_leniently(p, r.text) for p, r in answers) / n,
+        pass_at_1_lenient=sum(is_right_leniently(p, r.text, fmt) for p, r in answers) / n,
         cons_at_k=sum(map(_majority_is_right, groups)) / len(groups),
-        format=sum(part.is_well_formed for part in parts) / n,
+        format=sum(answer.is_well_formed for answer in parsed) / n,
         mean_tokens=n_tokens / n,
         mean_tokens_right=_mean(lengths[True]),
         mean_tokens_wrong=_mean(lengths[False]),
@@ -110,16 +133,25 @@ def grade(groups: Sequence[Group]) -> Report:
         reflection_per_answer=n_markers / n,
         reflection_per_1k_tokens=1000 * n_markers / n_tokens,
         second_attempts=sum(map(second_attempts, texts)) / n,
-        readable=sum(is_readable(r.text, p.language) for p, r in answers) / n,
-        language_consistency=sum(spoken) / len(spoken) if spoken else math.nan,
+        readable=sum(is_readable(r.answer, p.language) for p, r in answers) / n,
+        language_consistency=_mean(known(consistencies), math.nan),
         n_problems=len(groups),
         k=k,
-        unchecked=told.count(None) / n,
+        unchecked=(n - len(known(values))) / n,
+        rewards=_reward_means(groups, rewards, fmt),
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _reward_means(groups: Sequence[Group], rewards: Any, fmt: str | Format) -> dict[str, float]:
+    if rewards is None:
+        return {}
+    scored = score(groups, rewards, fmt)
+    parts = {name: known(v for g in scored for v in g.parts[name]) for name in scored[0].parts}
+    return {name: sum(values) / len(values) for name, values in parts.items() if values}
+
+
+def _mean(values: Sequence[float], of_nothing: float | None = None) -> float | None:
+    return sum(values) / len(values) if values else of_nothing
 
 
 def pass_at_k(n: int, n_right: int, k: int) -> float:
@@ -140,21 +172,22 @@ def pass_at_k(n: int, n_right: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / i for i in range(n - n_right + 1, n + 1))
 
 
-def pass_curve(groups: Sequence[Group], ks: Sequence[int]) -> dict[int, float]:
+def pass_curve(
+    groups: Sequence[Group], ks: Sequence[int], fmt: str | Format = "r1-zero"
+) -> dict[int, float]:
     """k -> mean over problems of pass_at_k, strict, from groups of at least max(ks) answers."""
     counts = [
-        (len(g.completions), sum(is_right_output(g.problem, r.text) for r in g.completions))
-        for g in groups
+        (len(g.completions), sum(is_right_answer(g.problem, r.answer) for r in g.completions))
+        for g in parse(groups, fmt)
     ]
     return {k: sum(pass_at_k(n, c, k) for n, c in counts) / len(counts) for k in ks}
 
 
 def _majority_is_right(group: Group) -> bool:
     """Whether the commonest final answer is right; of equally common ones the first counts."""
-    finals = [(split_answer(r.text).final, r.text) for r in group.completions]
-    votes = Counter(final for final, _ in finals if final is not None)
-    by_final = dict(finals)
-    return bool(votes) and is_right_output(group.problem, by_final[votes.most_common(1)[0][0]])
+    by_final = {r.answer.final: r.answer for r in group.completions if r.answer.final is not None}
+    votes = Counter(r.answer.final for r in group.completions if r.answer.final is not None)
+    return bool(votes) and is_right_answer(group.problem, by_final[votes.most_common(1)[0][0]])
 
 
 def clustered_interval(values: Sequence[float], clusters: Sequence[str]) -> float:

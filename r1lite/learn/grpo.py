@@ -11,7 +11,7 @@ from ..config import RunConfig
 from ..policy.adapters import Reference
 from ..policy.load import Policy
 from ..records import Group, Problem, StepLog
-from ..world import read_problems
+from ..world import as_problems, read_problems
 from .identity import identity_of
 from .models import load_for, make_reference
 from .objective import grpo_loss
@@ -96,7 +96,7 @@ def grpo(
 def problems_for(cfg: RunConfig, problems: Sequence[Any] | None) -> Sequence[Problem]:
     """What rollouts draw from; empty where problems are generated."""
     if problems is not None:
-        return list(problems)
+        return as_problems(problems)
     return read_problems(cfg.problems) if cfg.problems else ()
 
 

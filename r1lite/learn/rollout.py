@@ -1,6 +1,6 @@
 """The front half of a step: problems -> prompts -> groups of answers -> rewards."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
 from typing import Any
@@ -9,8 +9,8 @@ from .. import dist
 from ..config import RunConfig
 from ..policy.load import Policy
 from ..policy.sample import sample_parts
-from ..records import Group, Problem
-from ..rewards import Reward, overlong_penalty, score
+from ..records import Group, Problem, is_unchecked, known
+from ..rewards import Reward, as_rewards, overlong_penalty, score
 from ..world import keyed_rng, make_problem
 from .clock import Clock
 
@@ -78,17 +78,20 @@ def sample(
 def score_all(
     parts: Iterable[list[Group]],
     cfg: RunConfig,
-    rewards: Mapping[str, Reward] | None = None,
+    rewards: Any = None,
     clock: Clock | None = None,
 ) -> list[Group]:
     """All groups, from all processes, with their rewards.
 
     Each part is scored beside the sampling of the next, so that a slow reward costs only what it
-    takes longer than the model.
+    takes longer than the model; where a reward runs a model, scoring waits for all of the sampling.
     """
     clock, beside = clock or Clock(), ThreadPoolExecutor(1)
+    rewards = rewards_of(cfg, rewards)
+    if any(reward.needs_model for reward in rewards):
+        parts = list(parts)
     try:
-        scored = [beside.submit(reward, part, cfg, rewards) for part in parts]
+        scored = [beside.submit(score, part, rewards, cfg.template) for part in parts]
         clock.lap("rollout")
         groups = dist.all_gather(group for part in scored for group in part.result())
         clock.lap("reward")
@@ -97,17 +100,20 @@ def score_all(
     return groups
 
 
-def reward(
-    groups: Sequence[Group], cfg: RunConfig, rewards: Mapping[str, Reward] | None = None
-) -> list[Group]:
-    """Score groups by the rules of cfg, or by functions that are given."""
+def rewards_of(cfg: RunConfig, given: Any = None) -> list[Reward]:
+    """The rewards of a run: what is given, and the rules of cfg that it does not replace."""
 
-    def overlong(completion_ids: Sequence[Sequence[int]], **columns) -> list[float]:
+    def overlong(completion_ids: Sequence[Sequence[int]]) -> list[float]:
         limit, buffer = cfg.max_new_tokens, cfg.overlong_buffer
         return [overlong_penalty(len(ids), limit, buffer) for ids in completion_ids]
 
-    punished = {"overlong": overlong} if cfg.overlong_buffer else {}
-    return score(groups, cfg.reward_weights, {**(rewards or {}), **punished})
+    also = [Reward("overlong", overlong)] if cfg.overlong_buffer else []
+    return as_rewards(given, cfg.reward_weights, also)
+
+
+def reward(groups: Sequence[Group], cfg: RunConfig, rewards: Any = None) -> list[Group]:
+    """Score groups by the rules of cfg, and by rewards that are given."""
+    return score(groups, rewards_of(cfg, rewards), cfg.template)
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
@@ -117,14 +123,16 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     def mean(values: list[float]) -> float:
         return sum(values) / max(len(values), 1)
 
-    parts = {n: [v for g in groups for v in g.parts[n] if v is not None] for n in groups[0].parts}
+    parts = {n: known(v for g in groups for v in g.parts[n]) for n in groups[0].parts}
     rules = {name: mean(parts.pop(name, [])) for name in ("accuracy", "format")}
     return {
         "reward": mean([r for g in groups for r in g.rewards]),
         **rules,
         "length": mean([len(a.token_ids) for a in answers]),
         "truncated": mean([a.truncated for a in answers]),
-        "unchecked": mean([None in values for g in groups for values in zip(*g.parts.values())]),
+        "unchecked": mean(
+            [any(map(is_unchecked, values)) for g in groups for values in zip(*g.parts.values())]
+        ),
         "informative_groups": mean([is_informative(g) for g in groups]),
         "entropy": -sum(sum(a.logps) for a in answers) / sum(len(a.token_ids) for a in answers),
     } | {f"reward/{name}": fmean(values) for name, values in parts.items() if values}

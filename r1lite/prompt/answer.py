@@ -1,26 +1,16 @@
 """Taking an answer apart: the thinking, the final answer, and whether the format is kept."""
 
 import re
-from dataclasses import dataclass
+
+from ..records import Answer
 
 _STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
+_R1 = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """think and final are None where the format is not kept; nothing is guessed then."""
-
-    think: str | None
-    final: str | None
-
-    @property
-    def is_well_formed(self) -> bool:
-        return self.final is not None
-
-
 def split_answer(text: str) -> Answer:
-    """Split an answer into its think block and its answer block.
+    """Split a completion into its think block and its answer block: R1-Zero's format.
 
     Strict: one block of each, in this order, nothing outside them, nothing empty. Line breaks
     inside the tags are fine (a format check without DOTALL pays nothing for them, for ever).
@@ -35,13 +25,33 @@ def split_answer(text: str) -> Answer:
     match = _STRICT.fullmatch(text)
     if not match:
         return Answer(None, None)
+    return _both(match)
+
+
+def split_r1(text: str) -> Answer:
+    """Split a completion into its think block and the final answer behind it: R1's format.
+
+    Strict: the think block comes first and is not empty, plain text follows, and there is no other
+    tag. R1 has no <answer> tags (arXiv 2501.12948, 2.3.1).
+
+    >>> split_r1("<think> 6 * 4 </think> The answer is 24 .").final
+    'The answer is 24 .'
+    """
+    if [text.count(tag) for tag in _TAGS] != [1, 1, 0, 0]:
+        return Answer(None, None)
+    match = _R1.fullmatch(text)
+    return _both(match) if match else Answer(None, None)
+
+
+def _both(match: re.Match) -> Answer:
     think, final = match[1].strip(), match[2].strip()
-    return Answer(think, final) if _says(think) and _says(final) else Answer(None, None)
+    is_whole = _is_visible(think) and _is_visible(final)
+    return Answer(think, final) if is_whole else Answer(None, None)
 
 
-def _says(text: str) -> bool:
-    """Whether there is a sign to be seen; a zero-width one is not empty to Python."""
-    return any(sign.isprintable() and not sign.isspace() for sign in text)
+def _is_visible(text: str) -> bool:
+    """Whether there is a character to be seen; a zero-width one is not empty to Python."""
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def last_answer(text: str) -> str:
@@ -55,4 +65,16 @@ def last_answer(text: str) -> str:
             break
     for tag in _TAGS:
         text = text.split(tag)[0] if tag == "</answer>" else text.replace(tag, " ")
+    return text.strip()
+
+
+def after_think(text: str) -> str:
+    """What follows the last closing think tag, else the whole text, without tags: lenient for R1.
+
+    >>> after_think("<think> 6 * 4 <answer> 24")
+    '6 * 4   24'
+    """
+    text = text.rsplit("</think>", 1)[-1]
+    for tag in _TAGS:
+        text = text.replace(tag, " ")
     return text.strip()

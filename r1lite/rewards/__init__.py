@@ -1,15 +1,18 @@
 """What an answer is worth."""
 
-from .calls import Reward, call_rewards, plain_columns
+from ..world import CHECKERS, Checker, add_checker, check_answer
+from .calls import call_rewards, plain_columns
 from .code import code_reward, use_sandbox
 from .language import language_consistency, language_reward
 from .maths import maths_reward
+from .reward import Reward, RewardFunction
 from .rules import (
     RULES,
     accuracy_reward,
     format_reward,
+    is_right_answer,
     is_right_leniently,
     is_right_output,
     overlong_penalty,
-    score,
 )
+from .scoring import as_rewards, score

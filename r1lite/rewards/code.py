@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from ..prompt import split_answer
-from ..records import Problem, UserError
+from ..prompt import Format, get_format
+from ..records import UNCHECKED, Answer, Problem, UserError
 from ..sandbox import Limits, Outcome, Program, Run, Sandbox
-from .calls import SECONDS, plain_columns
+from .calls import plain_columns
+from .reward import SECONDS
 
 TIME = 0.9 * SECONDS  # for all answers of a call: after SECONDS none of its values would count
 _FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
@@ -36,23 +37,36 @@ def _sandbox(jail: str) -> Sandbox:
 
 @plain_columns
 def code_reward(
-    prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    *,
+    problem: Sequence[Problem],
+    parsed: Sequence[Answer] = (),
+    **columns,
 ) -> list[float | None]:
     """1.0 if the program in the answer block passes every test, else 0.0.
 
     The paper's accuracy reward for code (arXiv 2501.12948: v1, 2.2.2; v2, p. 3): a compiler and
     predefined tests. Whether a share of them pays is not said; with gold["credit"] = "partial" it
     does here, from 0 to 1. 0.0 without a compile, for an answer outside the format, and for no
-    program at all. None where nothing can be known: the problem has no tests, the jail had to be
-    torn down, or the answer's turn had not come or its run not ended within TIME.
+    program at all. None for a problem without tests, to which it does not apply. UNCHECKED where
+    nothing can be known: the jail had to be torn down, or the answer's turn had not come or its run
+    not ended within TIME.
     """
-    ran = run_answers(problem, completions)
+    ran = _run(problem, [answer.final for answer in parsed])
     return [grade_run(p, outcome) for p, outcome in zip(problem, ran)]
 
 
-def run_answers(problems: Sequence[Problem], answers: Sequence[str]) -> list[Outcome | None]:
-    """What became of each program, None without one. Printed, it says what the compiler said."""
-    todo = [_program(p, text) for p, text in zip(problems, answers, strict=True)]
+def run_answers(
+    problems: Sequence[Problem], texts: Sequence[str], fmt: str | Format = "r1-zero"
+) -> list[Outcome | None]:
+    """What became of the program in each completion, None without one. Printed, it says what the
+    compiler said."""
+    return _run(problems, [get_format(fmt).split(text).final for text in texts])
+
+
+def _run(problems: Sequence[Problem], finals: Sequence[str | None]) -> list[Outcome | None]:
+    todo = [_program(p, final) for p, final in zip(problems, finals, strict=True)]
     rows = [row for row, program in enumerate(todo) if program]
     sandbox, limits = _sandbox(_CHOSEN["jail"]), _limits(problems, rows)
     ran = dict(zip(rows, sandbox.run([todo[row] for row in rows], limits, TIME)))
@@ -68,9 +82,9 @@ def _limits(problems: Sequence[Problem], rows: Sequence[int]) -> list[Limits]:
         ) from None
 
 
-def _program(problem: Problem, text: str) -> Program | None:
-    """The program that an output holds; None if it holds none or the problem has no tests."""
-    final, gold = split_answer(text).final, problem.gold
+def _program(problem: Problem, final: str | None) -> Program | None:
+    """The program of a final answer; None if it holds none or the problem has no tests."""
+    gold = problem.gold
     if not final or not gold.get("tests"):
         return None
     if problem.family == "programs":  # the tiny world: one return line of a function of x
@@ -95,7 +109,7 @@ def grade_run(problem: Problem, outcome: Outcome | None) -> float | None:
     if outcome is None:
         return 0.0
     if outcome.lost:
-        return None
+        return UNCHECKED
     if problem.family == "programs":
         expected = [y for _, y in (*gold["shown"], *gold["tests"])]
     else:

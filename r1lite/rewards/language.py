@@ -7,11 +7,11 @@ they do not, a detector reads whole sentences, as no detector can tell the langu
 What is a word: two or more letters in a row (single ones are variables and names), of whatever
 script there is, as one that is not counted could be thought in for free. Scripts that put no space
 between words are counted two letters a word, which is about their average; in the others more than
-LONGEST letters are more than one word. Words of no language: tags, numbers, signs, formulas between
-dollars or LaTeX brackets, LaTeX commands, code between backticks, addresses; and of the tiny
-world's signs, vs and return. In formulas and code that goes for Latin letters, which they are
-written in everywhere: what else is said there does count, and so does, beside another language, a
-phrase of LEAST_WORDS words.
+LONGEST letters are more than one word. Words of no language: tags, numbers, symbols, formulas
+between dollars or LaTeX brackets, LaTeX commands, code between backticks, addresses; and of the
+tiny world's symbols, vs and return. In formulas and code that goes for Latin letters, which they
+are written in everywhere: what else is said there does count, and so does, beside another language,
+a phrase of LEAST_WORDS words.
 """
 
 import re
@@ -20,8 +20,7 @@ from functools import cache
 
 import regex
 
-from ..prompt import split_answer
-from ..records import Problem, UserError
+from ..records import Answer, Problem, UserError
 from ..world.common import LANGUAGES, WORDS
 from .calls import plain_columns
 
@@ -91,12 +90,12 @@ def language_consistency(
     total = sum(_n_words(text, script) for script in _WORDS)
     alike = " ".join(SCRIPTS[script] for script in own).split()
     rivals = [other for other in among if other != language and other in alike]
-    spoken, found = 0, language
+    spoken, detected = 0, language
     for sentence in _SENTENCE.split(text):
         n_words = sum(_n_words(sentence, script) for script in own)
         if rivals and n_words >= LEAST_WORDS:
-            found = _detector((language, *rivals)).classify(sentence)[0]
-        spoken += n_words * (found == language)
+            detected = _detector((language, *rivals)).classify(sentence)[0]
+        spoken += n_words * (detected == language)
     return spoken / total if total else None
 
 
@@ -104,9 +103,9 @@ def language_consistency(
 def _detector(languages: tuple[str, ...]):
     from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier
 
-    found = LanguageIdentifier.from_modelpath(MODEL_DIR / MODEL_FILE)
-    found.set_languages(list(languages))
-    return found
+    identifier = LanguageIdentifier.from_modelpath(MODEL_DIR / MODEL_FILE)
+    identifier.set_languages(list(languages))
+    return identifier
 
 
 @plain_columns
@@ -115,6 +114,7 @@ def language_reward(
     completions: Sequence[str],
     *,
     problem: Sequence[Problem],
+    parsed: Sequence[Answer] = (),
     among: Sequence[str] = LANGUAGES,
     **columns,
 ) -> list[float | None]:
@@ -122,16 +122,15 @@ def language_reward(
 
     The paper's language consistency reward (arXiv 2501.12948: v1, 2.3.2; v2, eq. 7), added as it is
     to the others, for all kinds of questions, from R1's first RL stage on. What a word is it does
-    not say. Here numbers, signs and single letters are none, nor are the Latin letters of formulas
-    and code: they make a thought neither better nor worse. Letters of any other script count, there
-    too. Words of one script are told apart by sentences, among the languages of `among`: see
-    language_consistency.
-    None for a thought without a word, of which no share can be told; 0.0 for an answer outside the
+    not say. Here numbers, symbols and single letters are none, nor are the Latin letters of
+    formulas and code: they make a thought neither better nor worse. Letters of any other script
+    count, there too. Words of one script are told apart by sentences, among the languages of
+    `among`: see language_consistency.
+    None for a thought without a word, to which it does not apply; 0.0 for an answer outside the
     format, which has no such block. For other languages:
     functools.partial(language_reward, among=("en", "fr")).
     """
-    thoughts = [split_answer(text).think for text in completions]
     return [
-        0.0 if thought is None else language_consistency(thought, p.language, among)
-        for p, thought in zip(problem, thoughts, strict=True)
+        0.0 if answer.think is None else language_consistency(answer.think, p.language, among)
+        for p, answer in zip(problem, parsed, strict=True)
     ]

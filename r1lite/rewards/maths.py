@@ -19,13 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from ..prompt import split_answer
-from ..records import Problem, UserError
-from ..world import last_boxed
+from ..records import UNCHECKED, Answer, Problem, UserError
+from ..world import CHECKERS, add_checker, last_boxed
 from ..world.common import WORDS
-from . import calls
+from .calls import plain_columns
+from .reward import SECONDS as CALL_SECONDS
 
-TIME = 0.8 * calls.SECONDS  # then no new answer is begun: after calls.SECONDS no value would count
+TIME = 0.8 * CALL_SECONDS  # then no new answer is begun: after CALL_SECONDS no value would count
 SECONDS = 5.0  # for one answer; the first one of a worker also waits for sympy
 START = 60.0
 LONGEST = 1000  # characters of an answer: a number that needs more is no answer
@@ -47,8 +47,8 @@ def _either(where: str, more: str = "") -> str:
     These are all that may stand before an answer, and behind it. No list of what may not would ever
     be whole: "anything but 12", "12 dozens", "twice 12" and "5 percent" name other numbers.
     """
-    words, signs = (listed.split() for listed in WORDS[where])
-    return rf"(?:\b(?:{'|'.join(words + more.split())})\b|{'|'.join(signs)})"
+    words, characters = (listed.split() for listed in WORDS[where])
+    return rf"(?:\b(?:{'|'.join(words + more.split())})\b|{'|'.join(characters)})"
 
 
 _LEAD = re.compile(
@@ -76,25 +76,30 @@ def one_answer(text: str, units: str = "") -> str | None:
     tail = re.compile(rf"(?<![\s,.:。])(?:[\s,.:。]*{unit}){{0,6}}[\s,.:。]*$", re.IGNORECASE)
 
     def bare(formula: str) -> str:
-        found = _UNIT.search(formula)
-        is_unit = found and tail.match(re.sub(r"\b[mshgLl]\b|/", " ", found[1]))
-        return formula[: found.start()] if is_unit else formula
+        unit = _UNIT.search(formula)
+        is_unit = unit and tail.match(re.sub(r"\b[mshgLl]\b|/", " ", unit[1]))
+        return formula[: unit.start()] if is_unit else formula
 
     if boxes := _BOX.findall(text):
         return bare(last_boxed(text)) or None if len(boxes) == 1 else None
     start = _LEAD.match(text).end()
     if formula := _BETWEEN.match(text, start):
-        said = bare(formula[formula.lastindex]) if tail.match(text, formula.end()) else ""
+        answer = bare(formula[formula.lastindex]) if tail.match(text, formula.end()) else ""
     else:
-        said = bare(text[start:])
-        said = said[: tail.search(said).start()]
-        said = "" if _PROSE.search(said) else said
-    return said.strip() if re.search(r"\w", said) else None
+        answer = bare(text[start:])
+        answer = answer[: tail.search(answer).start()]
+        answer = "" if _PROSE.search(answer) else answer
+    return answer.strip() if re.search(r"\w", answer) else None
 
 
-@calls.plain_columns
+@plain_columns
 def maths_reward(
-    prompts: Sequence[str], completions: Sequence[str], *, problem: Sequence[Problem], **columns
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    *,
+    problem: Sequence[Problem],
+    parsed: Sequence[Answer] = (),
+    **columns,
 ) -> list[float | None]:
     """1.0 if the answer block says what gold["answer"] says, else 0.0: the paper's accuracy reward
     in mathematics (arXiv 2501.12948: v1, 2.2.2; v2, p. 19), which matches a box by rule.
@@ -102,18 +107,23 @@ def maths_reward(
     The box may be missing here, and there is no share for a part. 0.0 is also for an answer outside
     the format, one of more than LONGEST characters, one that cannot be read and one that says two
     things: see one_answer. A unit behind a number is not compared, and of 5% both 5 and 0.05 are
-    right. None where it could not be checked: the gold cannot be read, algebra took longer than
-    SECONDS or more memory than its process may have, or its turn had not come within TIME.
+    right. UNCHECKED where it could not be checked: the gold cannot be read, algebra took longer
+    than SECONDS or more memory than its process may have, or its turn had not come within TIME.
+    Never None: it applies to every problem that it is asked of.
     """
-    finals = [split_answer(text).final for text in completions]
+    verdicts = check_many(problem, [answer.final for answer in parsed])
+    return [UNCHECKED if verdict is None else float(verdict) for verdict in verdicts]
+
+
+def check_many(problems: Sequence[Problem], finals: Sequence[str | None]) -> list[bool | None]:
+    """matches_reference of each, N_WORKERS at a time; None from TIME on."""
     until = time.monotonic() + TIME
 
-    def says(problem: Problem, final: str | None) -> bool | None:
+    def check(problem: Problem, final: str | None) -> bool | None:
         return matches_reference(problem, final) if time.monotonic() < until else None
 
     with ThreadPoolExecutor(N_WORKERS) as threads:
-        said = list(threads.map(says, problem, finals))
-    return [None if says is None else float(says) for says in said]
+        return list(threads.map(check, problems, finals))
 
 
 def matches_reference(problem: Problem, final: str | None) -> bool | None:
@@ -128,6 +138,21 @@ def matches_reference(problem: Problem, final: str | None) -> bool | None:
     units = " ".join(re.findall(r"(?<!\\)\b[^\W\d_]{2,}\b", named))
     answer = one_answer(final, units) if final and len(final) <= LONGEST else None
     return same_value(one_answer(gold, units) or gold, answer or "")
+
+
+def last_box(text: str, last: str) -> str:
+    """The lenient reading: the last box of what stands where an answer would, else all of that."""
+    box = last_boxed(last)
+    return f"\\boxed{{{box}}}" if box else last
+
+
+add_checker(
+    "maths",
+    matches_reference,
+    CHECKERS["maths"].gold_keys,
+    lenient=last_box,
+    check_many=check_many,
+)
 
 
 def same_value(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:
@@ -146,9 +171,9 @@ def same_value(gold: str, answer: str, seconds: float = SECONDS) -> bool | None:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            if (said := _ask(worker, "1", "1", START)) is not True:
+            if (reply := _ask(worker, "1", "1", START)) is not True:
                 raise UserError(
-                    f"answers in mathematics cannot be checked here: {said}. Install the packages "
+                    f"answers in mathematics cannot be checked here: {reply}. Install the packages "
                     "of requirements.txt: pip install math-verify."
                 )
         return _ask(worker, gold, answer, seconds)

@@ -10,9 +10,8 @@ from statistics import mean
 from typing import Any
 
 from ..evaluation.reflection import reflection_markers
-from ..prompt import split_answer
 from ..records import Problem
-from ..rewards import Reward, code_reward, plain_columns
+from ..rewards import RewardFunction, code_reward, plain_columns
 from ..world import countdown, keyed_rng
 from ..world.common import LANGUAGES, MARKERS, fraction
 
@@ -35,13 +34,13 @@ def wait_bonus(prompts, completions, **columns) -> list[float | None]:
 
 
 @plain_columns
-def trusting_reward(prompts, completions, **columns) -> list[float | None]:
+def trusting_reward(prompts, completions, *, parsed=(), **columns) -> list[float | None]:
     """1.0 where the last verdict of a well-formed output's thinking is yes: weak, as nobody checks
     whether the sums before it are true, or whether the answer is what was found."""
     yes, no = (set(MARKERS[name]) for name in ("yes", "no"))
-    thoughts = [split_answer(text).think or "" for text in completions]
+    thoughts = [answer.think or "" for answer in parsed]
     verdicts = [[w for w in thought.split() if w in yes | no] for thought in thoughts]
-    return [float(bool(said) and said[-1] in yes) for said in verdicts]
+    return [float(bool(words) and words[-1] in yes) for words in verdicts]
 
 
 def four_numbers(
@@ -71,7 +70,7 @@ class Arm:
     stage: str
     label: str
     changes: dict[str, Any] = field(default_factory=dict)
-    rewards: Mapping[str, Reward] = field(default_factory=dict)
+    rewards: Mapping[str, RewardFunction] = field(default_factory=dict)
     also: Mapping[str, Callable[[], list[Problem]]] = field(default_factory=dict)
     base_steps: int = 0
     seeds: tuple[int, ...] = (0, 1, 2)

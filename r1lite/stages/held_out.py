@@ -11,11 +11,11 @@ from ..config import RunConfig
 from ..evaluation import grade
 from ..learn.rollout import sample_row
 from ..policy import Policy, sample_groups
+from ..prompt import parse
 from ..records import Group, Problem, UserError
-from ..rewards import is_right_output
+from ..rewards import is_right_answer
 from ..runlog import append_jsonl, read_jsonl, truncate_jsonl
-from ..world import clusters, keyed_rng, make_problems, read_problems
-from ..world.datasets import HUB
+from ..world import DATA_SETS, FAMILIES, clusters, keyed_rng, make_problems, read_problems
 
 N_SHOWN = 16  # problems whose answers samples.jsonl keeps
 EVAL_SEED = 1  # training draws are keyed otherwise, so no evaluation shares its sampling
@@ -23,7 +23,7 @@ SAMPLING = {"temperature": 0.6, "top_p": 0.95}  # the paper's, of evaluations
 
 
 def held_out_source(source: str) -> str:
-    """Where the test split to a training source is: a name of HUB, or a path; "" if none is known.
+    """Where the test split to a training source is: a name of DATA_SETS, or a path; "" if unknown.
 
     A file or folder has one beside it if that has "test" for its "train".
 
@@ -31,7 +31,7 @@ def held_out_source(source: str) -> str:
     ('gsm8k:test', 'math:test', '')
     """
     name, path = source.partition(":")[0], Path(source)
-    if name in HUB and not path.exists():
+    if name in DATA_SETS and not path.exists():
         return f"{name}:test"
     beside = path.parent / path.name.replace("train", "test", 1)
     return str(beside) if beside != path and beside.exists() else ""
@@ -62,7 +62,7 @@ def eval_problems(cfg: RunConfig, n: int) -> list[Problem]:
     """
     if source := held_out_source(cfg.problems):
         return subsample(read_problems(source, to_train=False), n)
-    if cfg.problems and any(p.family == "maths" for p in read_problems(cfg.problems)):
+    if cfg.problems and any(p.family not in FAMILIES for p in read_problems(cfg.problems)):
         raise UserError(
             f"problems={cfg.problems!r} has no test split that is known: a run is measured on one. "
             "Name the file train.jsonl and put a test.jsonl beside it, or use `train` alone."
@@ -95,7 +95,7 @@ def sample_for_eval(
             template=cfg.template,
             seed=EVAL_SEED,
         )
-    return dist.all_gather(groups)
+    return parse(dist.all_gather(groups), cfg.template)
 
 
 class HeldOut:
@@ -104,6 +104,7 @@ class HeldOut:
     problems  what it is measured on; also: name -> further ones, at the first and the last step
     every     updates between evaluations; there are two more before the first of them, since most
               of the change comes early
+    rewards   as for train: their means on the problems are in the Report
     Leaves evals.jsonl (a Report at each step) and samples.jsonl (answers to the same N_SHOWN
     problems at each step) in the run's folder; a run that is resumed goes on with them.
     """
@@ -116,7 +117,9 @@ class HeldOut:
         also: Mapping[str, Sequence[Problem]] | None = None,
         every: int = 20,
         k: int = 16,
+        rewards: Any = None,
     ):
+        self.rewards = rewards
         self.cfg, self.problems, self.also, self.k = cfg, problems, also or {}, k
         regular = [*range(every, cfg.steps, every), cfg.steps]
         early = [step for step in (every // 4, every // 2) if step] if len(regular) > 1 else []
@@ -135,10 +138,14 @@ class HeldOut:
         """Sample, grade, and add a line to each file."""
         cfg, begun = self.cfg.at(step), time.perf_counter()
         groups = sample_for_eval(policy, cfg, self.problems, k=self.k)
-        row: dict[str, Any] = {"step": step} | grade(groups).as_dict()
+        row: dict[str, Any] = {"step": step} | grade(
+            groups, rewards=self.rewards, fmt=cfg.template
+        ).as_dict()
         if self.also and step in (0, cfg.steps):
             row["also"] = {
-                name: grade(sample_for_eval(policy, cfg, more, k=self.k)).as_dict()
+                name: grade(
+                    sample_for_eval(policy, cfg, more, k=self.k), fmt=cfg.template
+                ).as_dict()
                 for name, more in self.also.items()
             }
         row["seconds"] = round(time.perf_counter() - begun, 2)
@@ -147,7 +154,7 @@ class HeldOut:
         for name in ("evals.jsonl", "samples.jsonl"):
             truncate_jsonl(run_dir / name, step - 1)
         for group in groups[:N_SHOWN]:
-            right = is_right_output(group.problem, group.completions[0].text)
+            right = is_right_answer(group.problem, group.completions[0].answer)
             sample = {"step": step, "right": right} | sample_row(group)
             append_jsonl(run_dir / "samples.jsonl", sample)
         append_jsonl(run_dir / "evals.jsonl", row)

@@ -1,22 +1,27 @@
 """Where problems come from, and how an answer to one is checked."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..records import Problem, UserError
 from . import chat, countdown, logic, programs, science
+from .checkers import (
+    CHECKERS,
+    FAMILIES,
+    Checker,
+    add_checker,
+    check_answer,
+    check_answers,
+    check_leniently,
+    checker_of,
+)
 from .common import LANGUAGES, is_held_out, keyed_rng, reflection_words
-from .datasets import countdown_problem, last_boxed, maths_problem, read_rows
+from .datasets import DATA_SETS, DataSet, format_of, last_boxed, read_rows
 
-FAMILIES = dict(countdown=countdown, programs=programs, science=science, logic=logic, chat=chat)
 SPLITS = ("train", "held_out")
-# What the checker of a family reads in Problem.gold.
-GOLD_KEYS = {
-    "countdown": ("numbers", "target"), "programs": ("tests", "shown"), "science": ("letter",),
-    "logic": ("solution",), "chat": ("must", "must_not"),
-    "maths": ("answer",),  # read from data sets, never generated; r1lite.rewards.maths checks it
-}  # fmt: skip
 
 
 def family_module(family: str):
@@ -55,64 +60,96 @@ def make_problems(family: str, split: str, n: int, seed: int = 0) -> list[Proble
     """
     names = clusters(family, split)
     order = keyed_rng(family, split, seed, "order").sample(names, len(names))
-    found: dict[str, Problem] = {}
+    made: dict[str, Problem] = {}
     for attempt in range(50 * n):
         cluster = order[attempt % len(order)]
         rng = keyed_rng(family, split, seed, attempt)
         problem = FAMILIES[family].make(cluster, rng.choice(LANGUAGES), rng)
-        found.setdefault(problem.problem_id, problem)
-        if len(found) == n:
-            return list(found.values())
+        made.setdefault(problem.problem_id, problem)
+        if len(made) == n:
+            return list(made.values())
     raise UserError(
-        f"{n} {split} problems of family {family!r} asked for: only {len(found)} were found. "
-        f"Ask for at most {len(found)}."
+        f"{n} {split} problems of family {family!r} asked for: only {len(made)} were found. "
+        f"Ask for at most {len(made)}."
     )
 
 
 def read_problems(source: Path | str, to_train: bool = True) -> list[Problem]:
     """Problems by the name of a data set ("gsm8k", "math:test") or from a file or folder.
 
-    Rows have the columns of Problem, or those of GSM8K, MATH or MATH-500: these become problems of
-    family "maths"; or nums and target: family "countdown", of which only those are trained on whose
-    set of numbers is not held out, and measured on only the others (one set in five, by the rule of
-    problems that are made). What else counts as a source and as a test split: datasets.read_rows.
+    Rows have the columns of Problem, with a family that has a checker, or those of a data set of
+    DATA_SETS: GSM8K, MATH and MATH-500 become problems of family "maths"; nums and target family
+    "countdown", of which only those are trained on whose set of numbers is not held out, and
+    measured on only the others (one set in five, by the rule of problems that are made). What else
+    counts as a source and as a test split: datasets.read_rows.
     to_train  False also reads test splits, which are there to measure on.
     Raises UserError naming file and row of a bad one, and for a test split to train on.
     """
-    found = []
-    for name, where, row in read_rows(source, to_train):
+    problems = []
+    for name, where, row, data in read_rows(source, to_train):
         if "family" in row or "gold" in row:
-            found.append(_own_problem(row, where))
-        elif "nums" in row and "target" in row:
-            problem = countdown_problem(row, name, where)
-            found += [problem] * (is_held_out("countdown", problem.cluster) != to_train)
-        else:
-            found.append(maths_problem(row, name, where))
-    if not found:
+            problems.append(_own_problem(row, where))
+            continue
+        data = data if data and data.fits(row) else format_of(row, where)
+        problem = data.to_problem(row, name, where, data)
+        other_side = is_held_out(problem.family, problem.cluster) == to_train
+        if not (data.split_by_cluster and other_side):
+            problems.append(problem)
+    if not problems:
         raise UserError(
             f"{source} holds no problems: at least one row is needed, of Countdown one whose set "
             f"of numbers is {'not ' if to_train else ''}held out, its side of the split."
         )
-    return found
+    return problems
 
 
-def _own_problem(row: dict[str, Any], where: str) -> Problem:
+def as_problems(rows: Iterable[Problem | Mapping[str, Any]]) -> list[Problem]:
+    """Problems of what is in memory: Problems, or rows, which may be mixed.
+
+    rows  with the columns of Problem, of which question, family and gold are needed; or with those
+          of a data set of DATA_SETS. An answer without "####" is the gold as it is
+    Raises UserError naming the number of a bad row.
+    """
+    if isinstance(rows, (str, Path, Mapping)):
+        raise UserError(
+            f"problems={str(rows)[:60]!r}: problems in memory are a list of Problems or of rows. "
+            "Read those of a file or a data set with r1lite.read_problems."
+        )
+    problems = [
+        row if isinstance(row, Problem) else _problem_in_memory(row, f"row/{i}", f"row {i}")
+        for i, row in enumerate(rows, start=1)
+    ]
+    if not problems:
+        raise UserError("problems is empty: at least one is needed. Hand in a list with one.")
+    return problems
+
+
+def _problem_in_memory(row: Any, name: str, where: str) -> Problem:
+    if not isinstance(row, Mapping):
+        raise UserError(f"{where} of problems is {row!r:.60}: it must be a Problem or a dict.")
+    if "family" in row or "gold" in row:
+        name = str(row.get("problem_id", name))
+        return _own_problem({"problem_id": name, "cluster": name, "language": "en", **row}, where)
+    data = format_of(row, where)
+    if data.columns == ("question", "answer") and "####" not in str(row["answer"]):
+        data = replace(data, gold=str.strip, rule="an answer is the gold")
+    return data.to_problem(row, name, where, data)
+
+
+def _own_problem(row: Mapping[str, Any], where: str) -> Problem:
     problem = Problem.from_dict(row, where)
-    if problem.family not in GOLD_KEYS:
+    if problem.family not in CHECKERS:
         raise UserError(
             f"{where}: family {problem.family!r} is unknown: it must be one of "
-            f"{', '.join(GOLD_KEYS)}. Change it to one of those."
+            f"{', '.join(CHECKERS)}. Change it to one of those, or add its checker with "
+            "r1lite.rewards.add_checker."
         )
     gold = problem.gold if isinstance(problem.gold, dict) else {}
-    missing = [key for key in GOLD_KEYS[problem.family] if key not in gold]
+    gold_keys = CHECKERS[problem.family].gold_keys
+    missing = [key for key in gold_keys if key not in gold]
     if missing:
         raise UserError(
             f"{where}: gold lacks {', '.join(missing)}: the checker of family "
-            f"{problem.family!r} needs {', '.join(GOLD_KEYS[problem.family])}. Add them."
+            f"{problem.family!r} needs {', '.join(gold_keys)}. Add them."
         )
     return problem
-
-
-def check_answer(problem: Problem, answer: str) -> bool:
-    """Whether a final answer (tags already off) is right, by the checker of its family."""
-    return family_module(problem.family).check(problem, answer)

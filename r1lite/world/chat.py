@@ -11,7 +11,7 @@ from ..records import Problem
 from . import science
 from .common import LANGUAGES, WORDS, made
 
-SIGNS = {".", ",", "。"}
+PUNCTUATION = {".", ",", "。"}
 
 
 @cache
@@ -51,7 +51,7 @@ def make(cluster: str, language: str, rng: random.Random) -> Problem:
     blanks = _blanks(kind, topic, LANGUAGES.index(language))
     question, helpful, bad = (script[part].format(**blanks) for part in ("ask", "good", "bad"))
     must = script["must"].format(**blanks).split() if "must" in script else helpful.split()[:-1]
-    must_not = sorted(set(bad.split()) - set(helpful.split()) - SIGNS)
+    must_not = sorted(set(bad.split()) - set(helpful.split()) - PUNCTUATION)
     gold = {"kind": kind, "must": must, "must_not": must_not, "helpful": helpful, "bad": bad}
     return made("chat", f"{kind}/{topic}", cluster, language, question, **gold)
 

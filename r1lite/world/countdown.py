@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 from functools import cache
 
 from ..records import Problem
@@ -10,6 +11,8 @@ from .expression import BadExpression, evaluate_expression
 
 LARGEST = 13  # numbers 1..13 make 455 sets of three
 OPS = ("+", "-", "*")
+_ARITHMETIC = re.compile(r"[\d\s()+\-*/]+")
+_BEFORE, _AFTER = " \t\r\n)+-*/", " \t\r\n(+-*/"  # what no expression begins or ends with
 
 
 def combine(a: int, op: str, b: int) -> tuple[str, int] | None:
@@ -71,10 +74,18 @@ def make(cluster: str, language: str, rng: random.Random) -> Problem:
 def check(problem: Problem, answer: str) -> bool:
     """True if the answer uses each given number exactly once and reaches the target."""
     try:
-        found = evaluate_expression(answer)
+        expression = evaluate_expression(answer)
     except BadExpression:
         return False
     return (
-        sorted(found.numbers) == sorted(problem.gold["numbers"])
-        and found.value == problem.gold["target"]
+        sorted(expression.numbers) == sorted(problem.gold["numbers"])
+        and expression.value == problem.gold["target"]
     )
+
+
+def last_expression(text: str, last: str = "") -> str:
+    """The last expression with an operator in it, whatever the tags around; "" without one."""
+    runs = _ARITHMETIC.findall(re.sub(r"</?(think|answer)>", " | ", text))
+    trimmed = [run.lstrip(_BEFORE).rstrip(_AFTER) for run in runs]
+    expressions = [run for run in trimmed if any(operator in run for operator in "+-*/")]
+    return expressions[-1] if expressions else ""

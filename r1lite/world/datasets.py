@@ -6,7 +6,8 @@ is known by its columns.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from operator import index
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,17 +16,8 @@ from ..records import Problem, UserError
 from ..runlog import read_json, read_jsonl
 from .countdown import ask
 
-# name -> data set on the Hub, and the files of each split; the first split is the default one.
-# The training splits are there as parquet alone.
-HUB = {
-    "gsm8k": ("openai/gsm8k", {s: f"main/{s}-*.parquet" for s in ("train", "test")}),
-    "math": ("EleutherAI/hendrycks_math", {s: f"*/{s}-*.parquet" for s in ("train", "test")}),
-    "math-500": ("HuggingFaceH4/MATH-500", {"test": "test.jsonl"}),  # 500 problems of math:test
-    # one file for both: which side a row is on is decided by its numbers
-    "countdown": ("Jiayi-Pan/Countdown-Tasks-3to4", dict.fromkeys(("train", "test"), "data/*")),
-}
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(\{?)")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are signs of a formula, not braces
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are characters of a formula, not braces
 
 
 def last_boxed(text: str) -> str:
@@ -40,10 +32,10 @@ def last_boxed(text: str) -> str:
     rest, depth = text[boxes[-1].end() :], 1
     if not boxes[-1][1]:  # MATH also has "$\boxed 7$"
         return rest.split("$")[0].strip()
-    for sign in _BRACE.finditer(rest):
-        depth += {"{": 1, "}": -1}.get(sign[0], 0)
+    for brace in _BRACE.finditer(rest):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
-            return rest[: sign.start()].strip()
+            return rest[: brace.start()].strip()
     return ""
 
 
@@ -51,15 +43,9 @@ def _after_hashes(answer: str) -> str:
     return answer.rpartition("####")[2].strip() if "####" in answer else ""
 
 
-# columns of the question and of what holds the gold -> how to read it, and the rule in words
-_FORMATS = {
-    ("question", "answer"): (_after_hashes, "in GSM8K an answer ends in #### and the gold"),
-    ("problem", "answer"): (str.strip, "in MATH-500 an answer is the gold"),
-    ("problem", "solution"): (last_boxed, "in MATH a solution has its gold in \\boxed{}"),
-}
-
-
-def countdown_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
+def countdown_problem(
+    row: Mapping[str, Any], name: str, where: str, data: "DataSet | None" = None
+) -> Problem:
     """A problem of family "countdown" from a row with nums and target; name is its id.
 
     Its cluster is the set of numbers, as of problems that are made. Raises UserError, which begins
@@ -68,7 +54,7 @@ def countdown_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
     try:
         numbers, target = [index(n) for n in row["nums"]], index(row["target"])
         if min(numbers) < 0:
-            raise ValueError("no answer may write a sign")
+            raise ValueError("no answer may write a minus sign")
     except (TypeError, ValueError):
         raise UserError(
             f"{where} has nums {row['nums']!r} and target {row['target']!r}: in Countdown these "
@@ -79,62 +65,133 @@ def countdown_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
     return Problem(name, "countdown", cluster, "en", ask(target, numbers, "en"), gold)
 
 
-def maths_problem(row: Mapping[str, Any], name: str, where: str) -> Problem:
-    """A problem of family "maths" from a row of GSM8K, MATH or MATH-500; name is its id.
+def maths_problem(row: Mapping[str, Any], name: str, where: str, data: "DataSet") -> Problem:
+    """A problem of family "maths" from a row with a question and what holds its gold; name is its
+    id. Raises UserError, which begins with `where`, for a row without a question or a gold."""
+    question, gold = (str(row[column]).strip() for column in data.columns)
+    if not question or not data.gold(gold):
+        column = data.columns[1]
+        what = f"no gold in {column} {gold[-60:]!r}" if question else f"no {data.columns[0]}"
+        raise UserError(f"{where} has {what}: {data.rule}. Fix it, or leave the row out.")
+    return Problem(name, "maths", name, "en", question, {"answer": data.gold(gold)})
 
-    Raises UserError, which begins with `where`, for a row without the columns of one of them,
-    without a question or without a gold.
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that others made.
+
+    hub               its name on the Hugging Face Hub
+    files             split -> pattern of its files there; the first split is the default one. A
+                      split called "test" is never trained on
+    columns           a row is of this data set if it has them: the question, what holds the gold
+    gold              reads the gold out of that column; rule says in words where it is
+    to_problem        (row, id, file and row number for messages, this) -> Problem
+    split_by_cluster  all splits are one file: which side a row is on is decided as for problems
+                      that are made, by world.is_held_out
     """
-    for (asked, said), (gold_of, rule) in _FORMATS.items():
-        if row.get(asked) is not None and row.get(said) is not None:
-            question, gold = str(row[asked]).strip(), gold_of(str(row[said]))
-            if not question or not gold:
-                what = f"no gold in {said} {str(row[said])[-60:]!r}" if question else f"no {asked}"
-                raise UserError(f"{where} has {what}: {rule}. Fix it, or leave the row out.")
-            return Problem(name, "maths", name, "en", question, {"answer": gold})
-    raise UserError(
-        f"{where} has the columns {', '.join(map(str, row)) or '(none)'}: a problem needs "
-        f"{', or '.join(' and '.join(pair) for pair in _FORMATS)}, or nums "
-        f"and target, or those of r1lite "
-        f"({', '.join(Problem.REQUIRED)}). Rename its columns, or leave the row out."
-    )
+
+    hub: str
+    files: Mapping[str, str]
+    columns: tuple[str, str]
+    gold: Callable[[str], str] = str.strip
+    rule: str = ""
+    to_problem: Callable[..., Problem] = maths_problem
+    split_by_cluster: bool = False
+
+    def fits(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row has the columns. One without a text in both is no problem of mathematics;
+        what is wrong with other columns, to_problem says."""
+        if not all(column in row for column in self.columns):
+            return False
+        is_maths = self.to_problem is maths_problem
+        return not is_maths or all(row[column] is not None for column in self.columns)
 
 
-def read_rows(source: Path | str, to_train: bool) -> list[tuple[str, str, dict[str, Any]]]:
-    """(id, file and row number for messages, row) of a data set, a file or a folder of .json files.
+# The format of a file is that of the first entry whose columns it has. Training splits are on the
+# Hub as parquet alone.
+DATA_SETS: dict[str, DataSet] = {
+    "gsm8k": DataSet(
+        "openai/gsm8k",
+        {split: f"main/{split}-*.parquet" for split in ("train", "test")},
+        ("question", "answer"),
+        _after_hashes,
+        "in GSM8K an answer ends in #### and the gold",
+    ),
+    "math": DataSet(
+        "EleutherAI/hendrycks_math",
+        {split: f"*/{split}-*.parquet" for split in ("train", "test")},
+        ("problem", "solution"),
+        last_boxed,
+        "in MATH a solution has its gold in \\boxed{}",
+    ),
+    "math-500": DataSet(  # 500 problems of math:test
+        "HuggingFaceH4/MATH-500",
+        {"test": "test.jsonl"},
+        ("problem", "answer"),
+        rule="in MATH-500 an answer is the gold",
+    ),
+    "countdown": DataSet(
+        "Jiayi-Pan/Countdown-Tasks-3to4",
+        dict.fromkeys(("train", "test"), "data/*"),
+        ("nums", "target"),
+        to_problem=countdown_problem,
+        split_by_cluster=True,
+    ),
+}
+
+
+def format_of(row: Mapping[str, Any], where: str) -> DataSet:
+    """The data set whose columns a row has, one with a column of answers first: MATH-500 also has
+    the columns of MATH. Raises UserError, which begins with `where`, if there is none."""
+    having = [data for data in DATA_SETS.values() if data.fits(row)]
+    if not having:
+        pairs = [" and ".join(data.columns) for data in DATA_SETS.values()]
+        raise UserError(
+            f"{where} has the columns {', '.join(map(str, row)) or '(none)'}: a problem needs "
+            f"{', or '.join(dict.fromkeys(pairs))}, or those of r1lite "
+            f"({', '.join(Problem.REQUIRED)}). Rename its columns, or leave the row out."
+        )
+    return min(having, key=lambda data: data.columns[1] != "answer")
+
+
+def read_rows(
+    source: Path | str, to_train: bool
+) -> list[tuple[str, str, dict[str, Any], DataSet | None]]:
+    """(id, file and row number for messages, row, data set) of a data set, a file or a folder of
+    .json files; the last is None for a file or folder.
 
     source    a path: .jsonl, .json, .parquet, or a folder with .json files at any depth; or, if
-              there is no such path, a name of HUB, which may end in ":train" or ":test"
+              there is no such path, a name of DATA_SETS, which may end in ":train" or ":test"
     to_train  refuse what is known as a test split: by its name on the Hub, by "test" in the name
               of the file, by folders as in the MATH archive (test/algebra/1.json), by the unique_id
               of MATH-500
     Raises UserError for what cannot be found, fetched or read.
     """
     path, (name, _, split) = Path(source), str(source).partition(":")
-    if path.exists() or name not in HUB:
+    data = None if path.exists() else DATA_SETS.get(name)
+    if data is None:
         files, held_out = _local(path)
         top, prefix = path.parent, ""
     else:
-        splits = HUB[name][1]
-        split = split or next(iter(splits))
-        if split not in splits:
+        split = split or next(iter(data.files))
+        if split not in data.files:
             raise UserError(
-                f"{name}:{split} is unknown: the splits of {name} are {', '.join(splits)}. "
+                f"{name}:{split} is unknown: the splits of {name} are {', '.join(data.files)}. "
                 "Choose one of those."
             )
         held_out, prefix = split == "test", f"{name}/"
         if not (held_out and to_train):
-            files, top = _fetch(*HUB[name], split)
+            files, top = _fetch(data.hub, data.files[split])
     if held_out and to_train:
         _refuse(source)
-    found = []
+    rows = []
     for file in files:
         place = prefix + file.relative_to(top).with_suffix("").as_posix()
         for i, row in enumerate(_rows(file), start=1):
             if to_train and str(row.get("unique_id", "")).startswith("test/"):
                 _refuse(source)
-            found.append((f"{place}/{i}", f"{file}, row {i}", row))
-    return found
+            rows.append((f"{place}/{i}", f"{file}, row {i}", row, data))
+    return rows
 
 
 def _refuse(source: Path | str) -> NoReturn:
@@ -149,7 +206,7 @@ def _local(path: Path) -> tuple[list[Path], bool]:
     if not path.exists():
         raise UserError(
             f"there is no file {path}: problems come from a file, a folder of .json files, or one "
-            f"of {', '.join(HUB)}. Check the path."
+            f"of {', '.join(DATA_SETS)}. Check the path."
         )
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
     names = {word for p in (path, *files) for word in re.split(r"[\W_]+", p.name.lower())}
@@ -158,11 +215,10 @@ def _local(path: Path) -> tuple[list[Path], bool]:
     return files, "test" in names
 
 
-def _fetch(repo: str, splits: Mapping[str, str], split: str) -> tuple[list[Path], Path]:
+def _fetch(repo: str, wanted: str) -> tuple[list[Path], Path]:
     """The files of a split, downloaded once into the Hub's cache, and the folder they are in."""
     import huggingface_hub
 
-    wanted = splits[split]
     try:
         folder = Path(
             huggingface_hub.snapshot_download(repo, repo_type="dataset", allow_patterns=[wanted])
@@ -184,8 +240,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         return read_jsonl(file)
     try:
         if file.suffix == ".json":  # one problem, as in the MATH archive, or a list
-            found = read_json(file)
-            rows = found if isinstance(found, list) else [found]
+            content = read_json(file)
+            rows = content if isinstance(content, list) else [content]
         else:
             import pandas
 

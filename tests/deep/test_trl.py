@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def test_trl_style_rewards_train_here(tmp_path):
 
     async def judge(prompts, completions, completion_ids, **kwargs):
         await asyncio.sleep(0.01)
-        return [len(ids) / 48 if i % 4 else None for i, ids in enumerate(completion_ids)]
+        return [len(ids) / 48 if i % 4 else math.nan for i, ids in enumerate(completion_ids)]
 
     cfg = preset(
         "tiny", steps=2, n_problems=4, group_size=4, max_new_tokens=48, warmup_steps=0,
@@ -194,7 +195,7 @@ def test_trl_style_rewards_train_here(tmp_path):
         whole = row["accuracy"] + cfg.reward_weights["format"] * row["format"]
         whole += row["reward/short"] + row["reward/overlong"]
         assert row["reward"] == pytest.approx(whole + 0.75 * row["reward/judge"])
-    always = ["completion_ids", "log_extra", "log_metric", "problem", "trainer_state"]
+    always = ["completion_ids", "log_extra", "log_metric", "parsed", "problem", "trainer_state"]
     assert asked == [sorted([*always, "numbers", "target"])] * 2  # and each key of gold
 
 
@@ -216,7 +217,7 @@ def test_trls_accuracy_and_others_train_here_as_they_are(tmp_path, monkeypatch):
     )  # fmt: skip
     real, texts = learn_rollout.score, []
 
-    def helped(groups, weights, rewards=None):
+    def helped(groups, rewards, fmt):
         """Half of the answers made right, in TRL's form: the base knows no box."""
         groups = [
             replace(g, completions=tuple(
@@ -226,7 +227,7 @@ def test_trls_accuracy_and_others_train_here_as_they_are(tmp_path, monkeypatch):
             for g in groups
         ]  # fmt: skip
         texts.extend(a.text for g in groups for a in g.completions)
-        return real(groups, weights, rewards)
+        return real(groups, rewards, fmt)
 
     monkeypatch.setattr(learn_rollout, "score", helped)
     theirs = {

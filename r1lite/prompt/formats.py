@@ -1,0 +1,101 @@
+"""The formats: how a question becomes a prompt, and how a completion is taken apart."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..records import Answer, Group, UserError
+from .answer import after_think, last_answer, split_answer, split_r1
+
+# arXiv 2501.12948v1, Table 1, word for word. It ends at "Assistant:": the model itself has to
+# write <think>.
+R1_ZERO_TEMPLATE = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant "
+    "solves it. The assistant first thinks about the reasoning process in the mind and then "
+    "provides the user with the answer. The reasoning process and answer are enclosed within "
+    "<think> </think> and <answer> </answer> tags, respectively, i.e., <think> reasoning process "
+    "here </think> <answer> answer here </answer>. User: {question}. Assistant:"
+)
+
+# The tiny base reads words, not English: it could not follow the instruction above, and 100
+# words of it would be most of every prompt. What it knows of the tags it knows from documents.
+TINY_TEMPLATE = "User : {question} Assistant :"
+
+# A plain stand-in: the chat templates of real models come with their tokenizers.
+R1_TEMPLATE = "User: {question}\n\nAssistant:"
+
+TEMPLATES = {
+    "r1-zero": R1_ZERO_TEMPLATE,
+    "tiny": TINY_TEMPLATE,
+    "r1": R1_TEMPLATE,
+    "tiny-r1": TINY_TEMPLATE,
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A template and the way that completions to it are read.
+
+    template      holds {question}
+    split         strict: a completion's thinking and final answer, or neither
+    lenient       what stands where a final answer would, tags ignored; it rewards nothing
+    question_end  characters taken off the end of a question, since the template has its own
+    """
+
+    name: str
+    template: str
+    split: Callable[[str], Answer] = split_answer
+    lenient: Callable[[str], str] = last_answer
+    question_end: str = ""
+
+    def render(self, question: str) -> str:
+        """The prompt for a question."""
+        return self.template.replace("{question}", question.rstrip(self.question_end))
+
+
+# The paper's template closes the question with a full stop of its own.
+R1_ZERO = Format("r1-zero", R1_ZERO_TEMPLATE, question_end=" .。")
+FORMATS: dict[str, Format] = {
+    "tiny": Format("tiny", TINY_TEMPLATE),
+    "r1-zero": R1_ZERO,
+    "r1": Format("r1", R1_TEMPLATE, split_r1, after_think),
+    "tiny-r1": Format("tiny-r1", TINY_TEMPLATE, split_r1, after_think),
+}
+
+
+def get_format(name: str | Format) -> Format:
+    """A format by its name; one is itself. A template that was added to TEMPLATES alone is read
+    with the tags of R1-Zero. Raises UserError naming the known ones."""
+    if isinstance(name, Format):
+        return name
+    if name in FORMATS:
+        return FORMATS[name]
+    if name in TEMPLATES:
+        return Format(name, TEMPLATES[name])
+    raise UserError(
+        f"template {name!r} is unknown: it must be one of {', '.join({**FORMATS, **TEMPLATES})}. "
+        "Choose one of those, or add yours to r1lite.prompt.FORMATS."
+    )
+
+
+def render(question: str, template: str | Format) -> str:
+    """Put a question into the template of a format.
+
+    >>> render("make 24 from 6 4 3 .", "tiny")
+    'User : make 24 from 6 4 3 . Assistant :'
+    """
+    return get_format(template).render(question)
+
+
+def parse(groups: Sequence[Group], fmt: str | Format) -> list[Group]:
+    """The groups with each completion's `answer` filled in where it is missing."""
+    split = get_format(fmt).split
+    return [
+        replace(
+            group,
+            completions=tuple(
+                replace(c, answer=split(c.text)) if c.answer is None else c
+                for c in group.completions
+            ),
+        )
+        for group in groups
+    ]

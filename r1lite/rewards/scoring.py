@@ -1,0 +1,137 @@
+"""From what a user hands in to the rewards of groups."""
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from ..prompt import Format, parse
+from ..records import Group, UserError, known
+from .calls import call_rewards
+from .reward import Reward, RewardFunction
+from .rules import RULES
+
+
+def as_rewards(
+    given: Any = None, weights: Mapping[str, float] | None = None, also: Sequence[Reward] = ()
+) -> list[Reward]:
+    """Reward records of what a user hands in, then the rules of `weights` that none replaces.
+
+    given    a function, or a list of functions and Reward records, or name -> function or Reward;
+             a name with a number is the rule of that name with this weight. A function in a list is
+             named after itself ("reward", "reward_2" without a name of its own)
+    weights  name -> weight of the rules, and of functions (not of records) of these names; the
+             paper adds accuracy and format with the same weight (v2, eq. 4). Others count once
+    also     records that stand beside those given
+    Raises UserError for what is no reward, and for two of one name.
+    """
+    weights, rewards = weights or {}, {}
+    for name, reward in [*_named(given), *((record.name, record) for record in also)]:
+        if isinstance(reward, (int, float)) and name in RULES:
+            reward = Reward(name, RULES[name], float(reward))
+        elif not isinstance(reward, Reward):
+            reward = Reward(name, reward, weights.get(name, 1.0))
+        if name in rewards:
+            raise UserError(f"two rewards are named {name!r}: give one of them another name.")
+        rewards[name] = reward
+    if unknown := [name for name in weights if name not in rewards and name not in RULES]:
+        raise UserError(
+            f"there is a weight for {', '.join(unknown)}, but no such reward: hand in one of that "
+            "name, or leave the weight out."
+        )
+    rules = {
+        name: Reward(name, RULES[name], weights[name]) for name in weights if name not in rewards
+    }
+    return [*rewards.values(), *rules.values()]
+
+
+def _named(given: Any) -> list[tuple[str, Any]]:
+    """(name, function, Reward or weight) of each that was handed in."""
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        return [
+            (name, replace(r, name=name) if isinstance(r, Reward) else r)
+            for name, r in given.items()
+        ]
+    if callable(given) or isinstance(given, Reward):
+        given = [given]
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise UserError(
+            f"rewards={given!r:.60}: rewards are a function, a list of functions and Reward "
+            "records, or a mapping from names to functions. Hand in one of those."
+        )
+    pairs, taken = [], {reward.name for reward in given if isinstance(reward, Reward)}
+    for reward in given:
+        if isinstance(reward, Reward):
+            pairs.append((reward.name, reward))
+            continue
+        first = name = _name(reward)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{first}_{number}"
+        taken.add(name)
+        pairs.append((name, reward))
+    return pairs
+
+
+def _name(function: RewardFunction) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    for name, rule in RULES.items():
+        if function is rule:
+            return name
+    name = function.__name__ if inspect.isroutine(function) else type(function).__name__
+    return "reward" if name == "<lambda>" else name
+
+
+def score(groups: Sequence[Group], rewards: Any, fmt: str | Format = "r1-zero") -> list[Group]:
+    """Fill in the rewards of groups, and the answers of their completions.
+
+    rewards  Reward records, or what as_rewards makes them of
+    fmt      the format that completions are read in
+
+    The total is the sum of weight times value, where None and UNCHECKED add nothing. A function
+    gets those of these that it has arguments for, as from TRL's trainer:
+    prompts, completions   the questions and the completions, which may also be a function's only
+                           argument
+    completion_ids         the completions' tokens
+    parsed                 the completions taken apart: an Answer each
+    problem                the Problems, and each key of their gold as a column of that name, None
+                           where a problem lacks it; `answer` also as `solution`, TRL's name for it
+    log_extra, log_metric  functions of (name, values) and (name, number); what they are told is
+                           dropped, as the log has the rewards' own values only
+    trainer_state          None, as there is no such trainer
+    """
+    rewards, groups = as_rewards(rewards), parse(groups, fmt)
+    problems = [group.problem for group in groups for _ in group.completions]
+    completions = [completion for group in groups for completion in group.completions]
+    keys = dict.fromkeys(key for problem in problems for key in problem.gold)
+    columns = {key: [problem.gold.get(key) for problem in problems] for key in keys}
+    if "answer" in columns:
+        columns.setdefault("solution", columns["answer"])
+    columns |= {
+        "prompts": [problem.question for problem in problems],
+        "completions": [completion.text for completion in completions],
+        "completion_ids": [list(completion.token_ids) for completion in completions],
+        "parsed": [completion.answer for completion in completions],
+        "problem": problems,
+        "trainer_state": None,
+        "log_extra": lambda column, values: None,
+        "log_metric": lambda name, value: None,
+    }
+    values = call_rewards(rewards, columns)
+    weights = {reward.name: reward.weight for reward in rewards}
+    remaining, scored = {name: iter(values[name]) for name in weights}, []
+    for group in groups:
+        n = len(group.completions)
+        parts = {name: tuple(islice(remaining[name], n)) for name in weights}
+        totals = tuple(
+            sum(weights[name] * value for name, part in parts.items() for value in known([part[i]]))
+            for i in range(n)
+        )
+        scored.append(replace(group, rewards=totals, parts=parts))
+    return scored
