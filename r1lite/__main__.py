@@ -137,7 +137,7 @@ class Evaluate:
         else:
             problems = held_out(cfg.family, self.n_held_out or 80)
         policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
-        report = grade(sample_for_eval(policy, cfg, problems, k=self.k))
+        report = grade(sample_for_eval(policy, cfg, problems, k=self.k), fmt=cfg.template)
         print(json.dumps(report.as_dict(), indent=1))
 
 

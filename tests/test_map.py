@@ -22,7 +22,7 @@ QUESTIONS = {
     "Where is the R1-Zero template?": ("prompt", "R1_ZERO_TEMPLATE"),
     "Where is an answer taken apart?": ("prompt", "def split"),
     "Where would I add a reward?": ("rewards/rules.py", "def accuracy_reward"),
-    "Where would I add a checker for my own task?": ("rewards/checkers.py", "CHECKERS"),
+    "Where would I add a checker for my own task?": ("world/checkers.py", "CHECKERS"),
     "Where do countdown problems come from?": ("world/countdown.py", "def make"),
     "Where would I add a benchmark?": ("world/datasets.py", "gsm8k"),
     "Where are answers sampled, token by token?": ("policy/sample.py", "def pick"),

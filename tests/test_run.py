@@ -1,6 +1,7 @@
 """The harness: who a run is, one writer a folder, hooks, and what a run leaves."""
 
 import functools
+import inspect
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 from conftest import VARIED, word_reward
 
+import r1lite
 from r1lite.config import RunConfig
 from r1lite.learn import Every, identity, models, train
 from r1lite.learn.identity import digest, function_name, identity_of
@@ -236,3 +238,38 @@ def test_identity_stands_in_run_json(cfg):
     told = json.loads((result.run_dir / "run.json").read_text())
     assert told["identity"]["settings"]["group_size"] == 4 and told["stage"] == "zero"
     assert identity.digest({k: v for k, v in told["identity"].items() if k != "hash"})
+
+
+def test_an_own_task_in_fifteen_lines_is_trained_and_measured(mini_folder, tmp_path):
+    """Problems, a checker, a reward beside it: the whole of an experiment."""
+    # --- from here
+    r1lite.add_checker("parity", lambda problem, final: final == problem.gold["parity"])
+    problems = [
+        r1lite.Problem(f"n{n}", "parity", str(n), "en", f"make {n} .", {"parity": "so" if n % 2 else "try"})
+        for n in range(1, 9)
+    ]  # fmt: skip
+
+    def short(completions):
+        return [1 / (1 + len(text)) for text in completions]
+
+    cfg = r1lite.preset("tiny", model=mini_folder, device="cpu", steps=2, n_problems=2,
+                        group_size=4, max_new_tokens=16, run_dir=str(tmp_path / "own"))  # fmt: skip
+    result = r1lite.train(cfg, problems=problems, rewards=[short], progress=False)
+    report = r1lite.evaluate(result.policy, problems, cfg, rewards=[short], k=2)
+    # --- to here
+    assert 0 < result.logs[-1]["reward/short"] < 1 and 0 < report.rewards["short"] < 1
+    assert report.n_problems == 8 and report.unchecked == 0.0
+    source = inspect.getsource(test_an_own_task_in_fifteen_lines_is_trained_and_measured)
+    body = source.split("# --- from here\n")[1].split("# --- to here")[0]
+    assert len([line for line in body.splitlines() if line.strip()]) <= 15
+
+
+def test_a_reward_for_some_problems_and_one_that_cannot_tell_are_two_things(cfg):
+    from r1lite.records import UNCHECKED
+
+    half = r1lite.Reward("half", short, applies=lambda problem: problem.language == "en")
+    lost = r1lite.Reward("lost", lambda completions: [UNCHECKED] * len(completions))
+    logs = run(cfg.change(n_problems=8, steps=1), rewards=[half]).logs
+    assert logs[0].unchecked == 0.0 and "reward/half" in logs[0]
+    logs = run(cfg.change(run_dir="", n_problems=8, steps=1), rewards=[lost]).logs
+    assert logs[0].unchecked == 1.0 and "reward/lost" not in logs[0]

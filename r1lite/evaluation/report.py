@@ -1,11 +1,13 @@
 """pass@1 over k samples, strict and lenient, with an interval that respects clusters."""
 
+import contextlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .. import fast
 from ..config import RunConfig
 from ..policy.load import Policy
 from ..policy.sample import sample_groups
@@ -90,16 +92,13 @@ def evaluate(
     if max_new_tokens is None:
         max_new_tokens = cfg.at(cfg.steps).max_new_tokens if cfg else 256
     template = template or (cfg.template if cfg else "tiny")
-    groups = sample_groups(
-        policy,
-        as_problems(problems),
-        group_size=k,
-        temperature=temperature,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
-        template=template,
-        seed=seed,
-    )
+    problems = as_problems(problems)
+    shortcuts = fast.sampling(policy, len(problems) * k)
+    with contextlib.nullcontext(policy) if cfg and not cfg.fast else shortcuts as sampler:
+        groups = sample_groups(
+            sampler, problems, group_size=k, temperature=temperature, top_p=top_p,
+            max_new_tokens=max_new_tokens, template=template, seed=seed,
+        )  # fmt: skip
     return grade(groups, rewards=rewards, fmt=template)
 
 

@@ -28,7 +28,7 @@ def base_rates(policy: Policy, family: str, cfg: RunConfig, k: int = 16) -> dict
     """Held-out rates of a policy in a family at temperature 1."""
     problems = held_out(family, 80)
     groups = sample_for_eval(policy, cfg, problems, k=k, temperature=1.0, top_p=1.0)
-    return grade(groups).as_dict()
+    return grade(groups, fmt=cfg.template).as_dict()
 
 
 def gate_config(model: str, family: str, work: Path) -> RunConfig:
