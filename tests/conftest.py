@@ -98,7 +98,7 @@ def minibatches(groups, cfg, step, policy=None, reference=None):
 def update(policy, rows, optimizer, cfg, step, reference=None):
     """Loss, gradient and one step of the optimizer, as the loop does it; its metrics."""
     loss = backward(policy, rows, cfg, reference)
-    return loss | optimizer_step(policy, [optimizer], cfg, step, loss["tokens_trained"] > 0)
+    return loss | optimizer_step(policy, [optimizer], cfg, step)
 
 
 def rollout(policy, problems, cfg, step, rewards=None):

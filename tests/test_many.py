@@ -23,7 +23,7 @@ from r1lite.learn.batching import Row, balanced_shares
 from r1lite.learn.models import load_for
 from r1lite.learn.optimizer import make_optimizer
 from r1lite.policy import load_policy
-from r1lite.policy.shard import is_sharded, whole
+from r1lite.policy.shard import full_tensor, is_sharded
 from r1lite.records import UserError
 
 TESTS = Path(__file__).resolve().parent
@@ -185,13 +185,13 @@ def updates(cases: dict[str, dict]) -> dict[str, tuple[dict[str, torch.Tensor], 
         recorder = RecordingOptimizer(policy.model)
         update(policy, rows, recorder, cfg, 1)
         names, weights = zip(*policy.model.named_parameters())
-        before = [whole(p).detach().clone() for p in weights]
+        before = [full_tensor(p).detach().clone() for p in weights]
         for p, grad in zip(weights, recorder.gradient):
             p.grad = grad if p.requires_grad else None
         make_optimizer(policy, cfg).step()
-        grads = [whole(grad) for grad in recorder.gradient]
+        grads = [full_tensor(grad) for grad in recorder.gradient]
         pulled = torch.cat([grad.flatten() != 0 for grad in grads])
-        moved = torch.cat([(whole(p) != old).flatten() for p, old in zip(weights, before)])
+        moved = torch.cat([(full_tensor(p) != old).flatten() for p, old in zip(weights, before)])
         found[name] = dict(zip(names, grads)), (moved & pulled).sum().item() / pulled.sum().item()
     return found
 

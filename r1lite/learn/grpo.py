@@ -86,9 +86,7 @@ def grpo(
         metrics, gaps = rollout_metrics(groups), {}
         for batch in minibatches(trained_on, advantages, now, step, policy):
             loss = backward(policy, batch, now, reference, loss_function)
-            norm = optimizer_step(
-                policy, [optimizer], now, run.step + 1, loss["tokens_trained"] > 0
-            )
+            norm = optimizer_step(policy, [optimizer], now, run.step + 1)
             gaps = gaps or {name: loss[name] for name in SAMPLER_GAPS}
             run.log(**metrics | loss | norm | gaps)
             update_reference(reference, policy, cfg, run.step)

@@ -65,20 +65,18 @@ def optimizer_step(
     optimizers: Sequence[torch.optim.Optimizer],
     cfg: TrainingConfig,
     step: int,
-    has_gradient: bool = True,
 ) -> dict[str, float]:
     """Clip the gradient, set the learning rate, step, and forget the gradient.
 
-    step          the update, counted from 1
-    has_gradient  False where nothing was trained on: Adam's momentum would move the weights for
-                  no reason, so no step is made
-    Returns {"grad_norm": L2 norm before the clip}. Where it is not finite no step is made: the
-    weights, and Adam's moments, would never recover.
+    step  the update, counted from 1
+    Returns {"grad_norm": L2 norm before the clip}. No step is made where there is no gradient, as
+    Adam's momentum would move the weights for no reason; nor where it is not finite, as weights and
+    Adam's moments would never recover.
     """
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     parameters = [p for group in groups for p in group["params"]]
     grad_norm = 0.0
-    if has_gradient:
+    if dist.any_process(any(p.grad is not None for p in parameters)):
         if not is_sharded(policy.model):
             dist.all_reduce_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)
