@@ -534,8 +534,8 @@ def test_training_on_maths(run_cfg, monkeypatch):
 
     sampled, written = rollout.sample_parts, []
 
-    def speaking(*args):
-        for part in sampled(*args):
+    def speaking(*args, **more):
+        for part in sampled(*args, **more):
             spoken = []
             for g in part:
                 finals = [g.problem.gold["answer"], "5", "99", "$1$ or 2"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from r1lite.prompt import split_answer
-from r1lite.records import Problem
+from r1lite.records import UNCHECKED, Problem
 from r1lite.rewards import (
     accuracy_reward,
     code,
@@ -79,7 +79,10 @@ def test_an_attack_gains_nothing(attack, monkeypatch):
     quick = partial(maths.same_value, seconds=1.5 if attack["worth"] is None else maths.SECONDS)
     monkeypatch.setattr(maths, "same_value", quick)
     begun = time.perf_counter()
-    assert grade_run(attack) == attack["worth"], attack["why"]
+    worth = attack["worth"]
+    if worth is None and attack["family"] == "maths":
+        worth = UNCHECKED  # which JSON does not know
+    assert [grade_run(attack)] == [worth], attack["why"]
     assert time.perf_counter() - begun < 10
 
 

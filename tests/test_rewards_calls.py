@@ -31,10 +31,6 @@ from r1lite.runlog import read_jsonl
 COLUMNS = {"prompts": ["q"] * 3, "completions": ["a", "bb", "ccc"], "problem": [None] * 3}
 
 
-def call(functions, columns):
-    return call_rewards(as_rewards(functions), columns)
-
-
 def length(prompts, completions, **columns):
     return [len(text) for text in completions]
 
@@ -49,7 +45,7 @@ def constant(value):
 
 
 def test_sync_and_async_functions_are_called_alike():
-    found = call({"sync": length, "async": later}, COLUMNS)
+    found = call_rewards({"sync": length, "async": later}, COLUMNS)
     assert found == {"sync": [1.0, 2.0, 3.0], "async": [1.0, 2.0, 3.0]}
     assert all(type(value) is float for values in found.values() for value in values)
 
@@ -63,7 +59,7 @@ def test_an_object_and_an_async_object_may_be_a_reward():
         def __call__(self, prompts, completions, **columns):
             return (True, False, None)
 
-    found = call({"later": Later(), "now": Now()}, COLUMNS)
+    found = call_rewards({"later": Later(), "now": Now()}, COLUMNS)
     assert found == {"later": [1.0, None, 0.0], "now": [1.0, 0.0, None]}
 
 
@@ -79,14 +75,14 @@ def test_functions_run_beside_each_other():
         both.wait()
         return [1.0] * len(completions)
 
-    assert call({"a": waits, "b": waits_too}, COLUMNS) == {"a": [0.0] * 3, "b": [1.0] * 3}
+    assert call_rewards({"a": waits, "b": waits_too}, COLUMNS) == {"a": [0.0] * 3, "b": [1.0] * 3}
 
 
 def test_it_works_where_a_loop_runs_already():
     """A notebook has one; a second one in the same thread is an error."""
 
     async def cell():
-        return call({"later": later}, COLUMNS)
+        return call_rewards({"later": later}, COLUMNS)
 
     assert asyncio.run(cell()) == {"later": [1.0, 2.0, 3.0]}
 
@@ -98,7 +94,7 @@ def test_every_column_reaches_every_function():
         seen.update(columns)
         return [None] * 3
 
-    call({"mine": mine}, COLUMNS | {"solution": ["x", "y", "z"]})
+    call_rewards({"mine": mine}, COLUMNS | {"solution": ["x", "y", "z"]})
     assert seen == COLUMNS | {"solution": ["x", "y", "z"]}
 
 
@@ -163,7 +159,7 @@ def test_what_is_no_reward_is_refused_by_name(value, said):
 
     for function in (lambda prompts, completions, **columns: value, mine_later):
         with pytest.raises(UserError) as error:
-            call({"length": length, "mine": function}, COLUMNS)
+            call_rewards({"length": length, "mine": function}, COLUMNS)
         assert "'mine'" in str(error.value) and said in str(error.value)
 
 
@@ -179,7 +175,7 @@ def test_an_error_of_the_function_is_its_own():
 
     for function in (fails, fails_later):
         with pytest.raises(Mine, match="no such judge") as error:
-            call({"mine": function, "length": length}, COLUMNS)
+            call_rewards({"mine": function, "length": length}, COLUMNS)
         assert error.traceback[-1].name in ("fails", "fails_later")
 
 
@@ -207,7 +203,7 @@ def test_a_function_gets_what_it_has_arguments_for():
     found = call_rewards(as_rewards(alike), COLUMNS)
     assert len(found) == len(alike) and set(map(tuple, found.values())) == {(1.0, 2.0, 3.0)}
     seen = []
-    call({"one": lambda problem: seen.extend(problem) or [0.0] * 3}, COLUMNS)
+    call_rewards({"one": lambda problem: seen.extend(problem) or [0.0] * 3}, COLUMNS)
     assert seen == COLUMNS["problem"], "the name of a column is that column"
 
 
@@ -222,10 +218,10 @@ def test_a_function_gets_what_it_has_arguments_for():
 )
 def test_a_signature_that_does_not_fit_is_named_with_those_that_do(function):
     if not inspect.signature(function).parameters:
-        assert call({"mine": function}, COLUMNS) == {"mine": [0.0] * 3}
+        assert call_rewards({"mine": function}, COLUMNS) == {"mine": [0.0] * 3}
         return
     with pytest.raises(UserError, match="numbers.*f.completions.*prompts, completions"):
-        call({"mine": function}, COLUMNS)
+        call_rewards({"mine": function}, COLUMNS)
 
 
 def test_names_of_rewards():
@@ -301,7 +297,7 @@ def test_maths_runs_beside_the_others_in_its_own_thread():
     golds = [Problem("p", "maths", "c", "en", "q", {"answer": str(n)}) for n in range(3)]
     texts = [f"<think> a </think> <answer> {n} </answer>" for n in (0, 1, 1)]
     columns = {"prompts": ["q"] * 3, "completions": texts, "problem": golds}
-    found = call({"maths": maths_reward, "format": format_reward}, columns)
+    found = call_rewards({"maths": maths_reward, "format": format_reward}, columns)
     assert found == {"maths": [1.0, 1.0, 0.0], "format": [1.0] * 3}
 
 
@@ -387,7 +383,7 @@ def test_a_broken_reward_ends_a_run_before_it_learns_from_it(small, tmp_path):
 def test_the_rules_themselves_go_through_the_same_call():
     texts = ["<think> a </think> <answer> 6 * 4 - 3 </answer>", "6 * 4 - 3"]
     columns = {"prompts": ["q"] * 2, "completions": texts, "problem": [group("a").problem] * 2}
-    found = call({"accuracy": accuracy_reward, "format": format_reward}, columns)
+    found = call_rewards({"accuracy": accuracy_reward, "format": format_reward}, columns)
     assert found == {"accuracy": [1.0, 0.0], "format": [1.0, 0.0]}
 
 

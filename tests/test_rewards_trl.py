@@ -14,7 +14,6 @@ from r1lite import preset, train
 from r1lite.records import UNCHECKED, Completion, Group, Problem, UserError
 from r1lite.rewards import (
     accuracy_reward,
-    as_rewards,
     call_rewards,
     code_reward,
     format_reward,
@@ -25,11 +24,6 @@ from r1lite.rewards import (
 )
 from r1lite.runlog import read_jsonl
 from r1lite.stages.arms import coin_reward, trusting_reward, wait_bonus
-
-
-def call(functions, columns):
-    return call_rewards(as_rewards(functions), columns)
-
 
 GOLDS = {
     "countdown": {"numbers": [6, 4, 3], "target": 21},
@@ -165,10 +159,10 @@ def test_a_reward_that_annotates_messages_gets_messages():
     rewards = {"theirs": theirs, "object": Theirs(), "ours": ours}
     rewards["part"] = functools.partial(theirs, extra=1)
     columns = {"prompts": ["q"] * 2, "completions": ["a", "bb"]}
-    assert set(map(tuple, call(rewards, columns).values())) == {(1.0, 2.0)}
+    assert set(map(tuple, call_rewards(rewards, columns).values())) == {(1.0, 2.0)}
     columns |= {"prompts": [[{"role": "user", "content": "q"}]] * 2}
     columns |= {"completions": [said("a"), said("bb")]}
-    assert call({"theirs": theirs}, columns) == {"theirs": [1.0, 2.0]}
+    assert call_rewards({"theirs": theirs}, columns) == {"theirs": [1.0, 2.0]}
 
 
 @pytest.mark.parametrize(
@@ -185,7 +179,7 @@ def test_a_reward_that_annotates_messages_gets_messages():
 )
 def test_whatever_is_a_number_is_a_reward_and_nan_is_unchecked(values, wanted):
     """None says that a reward does not apply, as in TRL; NaN that it could not be checked."""
-    found = call(
+    found = call_rewards(
         {"mine": lambda **columns: values}, {"prompts": ["q"] * 3, "completions": ["a"] * 3}
     )
     assert found == {"mine": wanted}
@@ -202,7 +196,9 @@ def test_whatever_is_a_number_is_a_reward_and_nan_is_unchecked(values, wanted):
 )  # fmt: skip
 def test_what_is_no_number_is_still_refused(values):
     with pytest.raises(UserError, match="'mine'"):
-        call({"mine": lambda **columns: values}, {"prompts": ["q"] * 3, "completions": ["a"] * 3})
+        call_rewards(
+            {"mine": lambda **columns: values}, {"prompts": ["q"] * 3, "completions": ["a"] * 3}
+        )
 
 
 def test_a_run_takes_such_a_reward_as_it_is(tmp_path):

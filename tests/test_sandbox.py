@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from r1lite.lab.attacks import _family
-from r1lite.records import Problem, UserError
+from r1lite.records import UNCHECKED, Problem, UserError
 from r1lite.rewards import code, code_reward
 from r1lite.sandbox import Limits, Program, Sandbox, jail, pool
 
@@ -390,7 +390,7 @@ def test_a_few_endless_programs_do_not_void_the_others(monkeypatch):
     grade_run("pass", DOUBLE)  # the jails are up
     begun = time.monotonic()
     right, *others = code_reward(prompts=[""], completions=texts, problem=[DOUBLE] * 31)
-    assert right == 1.0 and {0.0, None} == set(others) and time.monotonic() - begun < 6
+    assert right == 1.0 and {0.0, UNCHECKED} == set(others) and time.monotonic() - begun < 6
     assert grade_run("print(int(input()) * 2)", DOUBLE) == 1.0
 
 
@@ -467,11 +467,11 @@ def test_a_limit_on_files_leaves_room_for_output(sandbox):
     assert only.ok and len(only.stdout) == 501
 
 
-def test_what_cannot_be_known_is_none(monkeypatch):
+def test_what_cannot_be_known_is_unchecked(monkeypatch):
     assert grade_run("print(1)", problem([])) is None
     lost = pool.Outcome(lost="the jail has ended")
     monkeypatch.setattr(Sandbox, "run", lambda self, programs, *more: [lost for _ in programs])
-    assert grade_run("print(1)", DOUBLE) is None
+    assert grade_run("print(1)", DOUBLE) is UNCHECKED
 
 
 def test_an_answer_outside_the_format_is_not_run(monkeypatch):

@@ -1,7 +1,7 @@
 """What an answer is worth."""
 
 from ..world import CHECKERS, Checker, add_checker, check_answer
-from .calls import call_rewards, plain_columns
+from .calls import plain_columns
 from .code import code_reward, use_sandbox
 from .language import language_consistency, language_reward
 from .maths import maths_reward
@@ -15,4 +15,4 @@ from .rules import (
     is_right_output,
     overlong_penalty,
 )
-from .scoring import as_rewards, score
+from .scoring import as_rewards, call_rewards, score

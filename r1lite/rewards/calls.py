@@ -59,7 +59,7 @@ def _chat(role: str, texts: Sequence) -> list:
     return [[{"role": role, "content": t}] if isinstance(t, str) else t for t in texts]
 
 
-def call_rewards(
+def call_all(
     rewards: Sequence[Reward], columns: Mapping[str, Any]
 ) -> dict[str, list[float | None]]:
     """Name -> one value for each completion. The functions run beside each other, a thread each.

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..prompt import Format, parse
 from ..records import Group, UserError, known
-from .calls import call_rewards
+from .calls import call_all
 from .reward import Reward, RewardFunction
 from .rules import RULES
 
@@ -88,6 +88,11 @@ def _name(function: RewardFunction) -> str:
     return "reward" if name == "<lambda>" else name
 
 
+def call_rewards(rewards: Any, columns: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """calls.call_all of what as_rewards takes: name -> one value for each completion."""
+    return call_all(as_rewards(rewards), columns)
+
+
 def score(groups: Sequence[Group], rewards: Any, fmt: str | Format = "r1-zero") -> list[Group]:
     """Fill in the rewards of groups, and the answers of their completions.
 
@@ -123,7 +128,7 @@ def score(groups: Sequence[Group], rewards: Any, fmt: str | Format = "r1-zero") 
         "log_extra": lambda column, values: None,
         "log_metric": lambda name, value: None,
     }
-    values = call_rewards(rewards, columns)
+    values = call_all(rewards, columns)
     weights = {reward.name: reward.weight for reward in rewards}
     remaining, scored = {name: iter(values[name]) for name in weights}, []
     for group in groups:
