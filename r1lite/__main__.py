@@ -250,8 +250,7 @@ PLAIN = (tyro.conf.FlagConversionOff,)  # --dynamic-sampling False is False
 def parse(verb: str, args: Sequence[str]) -> Any:
     """The settings of a verb. Where they are a run's, --preset decides what is not given."""
     kind, parser = VERBS[verb], argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    about = kind.__doc__ or ""
-    how: dict[str, Any] = {"prog": f"python -m r1lite {verb}", "description": about}
+    how = {"prog": f"python -m r1lite {verb}", "description": kind.__doc__}
     if "cfg" not in kind.__dataclass_fields__:
         return tyro.cli(kind, args=list(args), config=() if verb in SWITCHES else PLAIN, **how)
     if verb == "sft":
@@ -263,7 +262,7 @@ def parse(verb: str, args: Sequence[str]) -> Any:
     default = kind(cfg=AsGiven(**preset(known.preset).as_dict()))
     if verb == "plan":
         default.preset = known.preset
-    how["description"] = f"{about}\n\n--preset {'|'.join(PRESETS)}: what is not given"
+    how["description"] = f"{kind.__doc__}\n\n--preset {'|'.join(PRESETS)}: what is not given"
     asked = tyro.cli(kind, args=rest, default=default, config=PLAIN, **how)
     asked.cfg = RunConfig(**asked.cfg.as_dict())
     return asked

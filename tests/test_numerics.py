@@ -120,7 +120,7 @@ def test_no_tensor_is_larger_than_a_part_of_the_scores(large_folder, monkeypatch
     ids = torch.randint(3, 8000, (3, 200), generator=torch.Generator().manual_seed(0))
 
     def run(at_once):
-        monkeypatch.setattr(logprobs, "SCORES_AT_ONCE", at_once)
+        monkeypatch.setattr(logprobs, "LOGITS_AT_ONCE", at_once)
         policy.model.zero_grad()
         with Largest() as largest:
             logps = token_logps(policy.model, ids)
@@ -136,7 +136,7 @@ def test_no_tensor_is_larger_than_a_part_of_the_scores(large_folder, monkeypatch
 
 
 def test_a_gpu_has_parts_of_its_own():
-    assert logprobs.SCORES_AT_ONCE_GPU // 151_936 > 500 > logprobs.SCORES_AT_ONCE // 151_936
+    assert logprobs.LOGITS_AT_ONCE_GPU // 151_936 > 500 > logprobs.LOGITS_AT_ONCE // 151_936
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -197,10 +197,10 @@ def test_one_process_finds_the_checkpoint_and_all_take_it(cfg, monkeypatch):
     found, looked = checkpoint.find_checkpoint(cfg.run_dir), []
     assert found == (Path(cfg.run_dir) / "checkpoint-000006", [])
     monkeypatch.setattr(checkpoint, "damage", looked.append)
-    monkeypatch.setattr(checkpoint.dist, "leads", lambda: False)
-    monkeypatch.setattr(checkpoint.dist, "led", lambda mine: found)
+    monkeypatch.setattr(checkpoint.dist, "is_main_process", lambda: False)
+    monkeypatch.setattr(checkpoint.dist, "broadcast", lambda mine: found)
     assert checkpoint.find_checkpoint(cfg.run_dir) == found and looked == []
     broken = (None, ["the newest is skipped"])
-    monkeypatch.setattr(checkpoint.dist, "led", lambda mine: broken)
+    monkeypatch.setattr(checkpoint.dist, "broadcast", lambda mine: broken)
     with pytest.raises(UserError, match="the newest is skipped"):  # in every process
         checkpoint.find_checkpoint(cfg.run_dir)

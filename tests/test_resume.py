@@ -156,7 +156,8 @@ def test_an_error_in_any_phase_loses_nothing(cfg, tmp_path, monkeypatch, where):
 SCRIPT = """
 import json, sys
 sys.path[:0] = {paths}
-from test_resume import RunConfig, SftConfig, run
+from r1lite.config import RunConfig, SftConfig
+from test_resume import run
 cfg = {kind}(**json.loads(sys.argv[1]))
 result = run(cfg, on_step=lambda log: print(log.step, flush=True))
 print("interrupted" if result.interrupted else "done", flush=True)
