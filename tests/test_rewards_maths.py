@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from r1lite.records import Problem, UserError
+from r1lite.records import UNCHECKED, Problem, UserError
 from r1lite.rewards import maths, maths_reward
 from r1lite.rewards.maths import one_answer, same_value
 
@@ -285,14 +285,14 @@ def test_the_one_thing_that_an_answer_says(text, said):
 )
 def test_a_gold_that_cannot_be_read_is_never_a_reward(gold):
     for final in (gold.strip() or "1", "1", "no answer", "x", r"\boxed{}", "1 or 2", ".", " . "):
-        assert grade_run(gold, final) is None
+        assert grade_run(gold, final) is UNCHECKED
 
 
 def test_a_gold_that_spells_the_graders_word_for_nothing_pays_nobody():
     """An answer that says nothing was once compared as the words "no answer"."""
     for gold in ("no answer", r"\text{no answer}", "None", "nan"):
         for final in (r"\boxed{}", "1 or 2", "zz", "..."):
-            assert grade_run(gold, final) in (0.0, None)
+            assert grade_run(gold, final) in (0.0, UNCHECKED)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_a_few_hanging_formulas_do_not_void_the_others(monkeypatch):
     assert grade_run("7", "7") == 1.0
     begun = time.perf_counter()
     found = maths_reward(["q"], texts, problem=[problem("7")] * len(texts))
-    assert found[:2] == [1.0, 0.0] and found[2:42] == [None] * 40
+    assert found[:2] == [1.0, 0.0] and found[2:42] == [UNCHECKED] * 40
     assert time.perf_counter() - begun < 20 and len(found) == 43
     assert grade_run("7", "7") == 1.0
 
