@@ -245,9 +245,9 @@ def test_an_own_task_in_fifteen_lines_is_trained_and_measured(mini_folder, tmp_p
     # --- from here
     r1lite.add_checker("parity", lambda problem, final: final == problem.gold["parity"])
     problems = [
-        r1lite.Problem(f"n{n}", "parity", str(n), "en", f"make {n} .", {"parity": "so" if n % 2 else "try"})
+        {"family": "parity", "question": f"make {n} .", "gold": {"parity": ["so", "try"][n % 2]}}
         for n in range(1, 9)
-    ]  # fmt: skip
+    ]
 
     def short(completions):
         return [1 / (1 + len(text)) for text in completions]

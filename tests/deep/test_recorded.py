@@ -1,8 +1,8 @@
-"""Every recorded arm, run again for ten updates, gives the recorded log: what is quoted can be made.
+"""Every recorded arm, run again for ten updates, gives the recorded log.
 
 To rounding: on another processor sums come out in another order, and after some updates a token is
-picked otherwise here and there. The arms whose base is made first (weak bases) are left out: hundreds
-of updates of that training have passed by then.
+picked otherwise here and there. The arms whose base is made first (weak bases) are left out:
+hundreds of updates of that training have passed by then.
 """
 
 import json
