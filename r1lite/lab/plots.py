@@ -23,7 +23,7 @@ R1 = (
     *("base", "R1-Zero\n(pure RL)", "cold start\n(SFT)", "reasoning\nRL"),
     *("rejection\nsampling, SFT", "RL for all\nscenarios", "distillation"),
 )
-INK, BLUE, GREY, SAND = "#222222", "#1f6fb4", "#8a8a8a", "#f4e3c1"
+INK, BLUE, RED, GREY, SAND = "#222222", "#1f6fb4", "#c0392b", "#8a8a8a", "#f4e3c1"
 TITLES = {
     "reward": "reward per answer",
     "accuracy": "right answers, strict",

@@ -1,10 +1,9 @@
 """The README's tables of speed, made from data/recorded/bench.json and data/recorded/gpu."""
 
 from collections.abc import Mapping
-from statistics import median
 from typing import Any
 
-from ..config import REPO, repo_path
+from ..config import repo_path
 from ..fast.optimizations import OPTIMIZATIONS
 from ..runlog import markdown_table, read_json
 from .bench import RESULT
@@ -32,14 +31,8 @@ def bench_block(kept: Mapping[str, Any]) -> str:
         "interleaved (`python -m r1lite bench`, `python -m tests.speed`)."
     )
     blocks = [markdown_table(["", "seconds a step", ""], rows), caption]
-    for part, tell in (("to", _times_to), ("ladder", _ladder)):
-        if part in kept:
-            elsewhere = _where(kept[part]) != _where(first)
-            note = f" (On {_where(kept[part])}.)" if elsewhere else ""
-            blocks.append(tell(kept[part]["figures"]) + note)
-    if "growth" in kept:
-        picture = RESULT.with_name("bench_growth.png").relative_to(REPO).as_posix()
-        blocks.append(f"![cost as work grows]({picture})")
+    if "ladder" in kept:
+        blocks.append(_ladder(kept["ladder"]["figures"]))
     return "\n\n".join(blocks)
 
 
@@ -90,18 +83,6 @@ def _generate(part: Mapping[str, Any]) -> list[list[str]]:
     rates = part["figures"]
     both = f"{rates['ours']:,.0f} and {rates['generate']:,.0f} tokens/s: {rates['faster']:.1f} x"
     return [["rollout against `generate`", "", both]]
-
-
-def _times_to(result: Mapping[str, Any]) -> str:
-    """A sentence: training seconds to a held-out pass@1, over seeds."""
-    parts = []
-    for who, name in (("ours", "ours"), ("trl", "TRL, tuned")):
-        seconds = sorted(run[f"{who}_s"] for run in result["runs"])
-        parts.append(f"{name} {median(seconds):.0f} s ({seconds[0]:.0f} to {seconds[-1]:.0f})")
-    return (
-        f"Training time from the base to {result['threshold']:.2f} held-out pass@1, median and "
-        f"range of {len(result['runs'])} seeds, evaluations apart: {'; '.join(parts)}."
-    )
 
 
 def _ladder(steps: Mapping[str, Mapping[str, float]]) -> str:
