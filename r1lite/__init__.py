@@ -15,7 +15,8 @@ _WHERE = {
     ),
     "prompt": ("FORMATS", "TEMPLATES", "Format", "render", "split_answer"),
     "world": ("FAMILIES", "as_problems", "clusters", "make_problems", "read_problems"),
-    "policy": ("Policy", "generate", "load_policy", "sample_groups", "save_policy", "token_logps"),
+    "policy": ("Policy", "generate", "load_policy", "save_policy", "token_logps"),
+    "fast": ("sample_groups",),  # policy.sample_groups by the shortest way
     "rewards": (
         "Reward", "accuracy_reward", "add_checker", "as_rewards", "check_answer", "format_reward",
         "is_right_leniently", "is_right_output", "score",

@@ -60,7 +60,7 @@ class Zero:
 
         result, _ = run_zero(self.cfg, eval_every=self.eval_every)
         if dist.is_main_process():
-            print(f"log, samples, evaluations and model: {result.run_dir}")
+            print(f"log, samples and model: {result.run_dir}")
 
 
 @dataclass

@@ -218,9 +218,7 @@ def test_the_readme_is_made_from_the_file(tmp_path, monkeypatch, small):
         "1.16.0",
     ):
         assert shown in text
-    for shown in (
-        "1.50 | 1.52",
-    ):
+    for shown in ("1.50 | 1.52",):
         assert shown in text
 
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from r1lite import dist
 from r1lite.config import RunConfig
-from r1lite.learn import grpo, train
+from r1lite.learn import grpo, models, train
+from r1lite.learn import run as harness
 from r1lite.policy import load_policy, sample_groups
 from r1lite.policy import vllm as engine_file
 from r1lite.policy.adapters import has_adapter, load_adapter, trainable, weight_of
@@ -432,8 +433,8 @@ def test_a_group_that_the_engine_makes_for_itself_is_no_torchrun(
     cfg, vllm, group, tuning, monkeypatch
 ):
     loaded = []
-    real = grpo._load_weights
-    monkeypatch.setattr(grpo, "_load_weights", lambda *a: loaded.append(a) or real(*a))
+    real = models.load_weights
+    monkeypatch.setattr(models, "load_weights", lambda *a: loaded.append(a) or real(*a))
     changes = {"sampler": "vllm", "tuning": tuning, "beta": 0.1, "steps": 2}
     result = train(cfg.change(**changes), rewards=_lengths(), progress=False)
     assert torch.distributed.is_initialized() and not dist.is_distributed()
@@ -467,8 +468,8 @@ def test_it_sleeps_while_the_trainer_needs_the_memory(
 
     monkeypatch.setattr(Vllm, "__init__", made)
     monkeypatch.setattr(torch.cuda, "empty_cache", noted("empty", lambda: None))
-    for word in ("update", "save_policy"):
-        monkeypatch.setattr(grpo, word, noted(word, getattr(grpo, word)))
+    monkeypatch.setattr(grpo, "backward", noted("update", grpo.backward))
+    monkeypatch.setattr(harness, "save_policy", noted("save_policy", harness.save_policy))
     changes = {"sampler": "vllm", "tuning": tuning, "dynamic_sampling": dynamic, "steps": 2}
     result = train(cfg.change(**changes), rewards=_lengths(), progress=False)
     wakes = ["empty", "wake weights", "push", "reset", "empty", "wake kv_cache"]
@@ -509,14 +510,14 @@ def test_each_weight_travels_once_and_in_the_engines_type(mini, monkeypatch):
     state["counter"] = torch.tensor(3)
     model = SimpleNamespace(state_dict=lambda: state)
     Cut.rank, sent = 0, []
-    monkeypatch.setattr(dist, "size", lambda: 3)
+    monkeypatch.setattr(dist, "world_size", lambda: 3)
     monkeypatch.setattr(engine_file, "BUCKET", 8000)
 
     def send(mine):
         sent[-1].append(mine)
         return torch.stack([mine] * 3)
 
-    monkeypatch.setattr(dist, "stacked", send)
+    monkeypatch.setattr(dist, "all_gather_tensor", send)
     for Cut.rank in range(3):
         sent.append([])
         list(engine_file.named_weights(model, torch.bfloat16))
@@ -524,7 +525,7 @@ def test_each_weight_travels_once_and_in_the_engines_type(mini, monkeypatch):
     assert max(len(m) * 3 * 2 for m in sent[0]) < 8000 + max(w.nbytes for w in whole.values())
     assert all(m.dtype == torch.bfloat16 for m in sent[0])
     messages = iter(zip(*sent))
-    monkeypatch.setattr(dist, "stacked", lambda mine: torch.stack(next(messages)))
+    monkeypatch.setattr(dist, "all_gather_tensor", lambda mine: torch.stack(next(messages)))
     found = list(engine_file.named_weights(model, torch.bfloat16))
     assert sorted(name for name, _ in found) == sorted(state), "each once"
     for name, weight in found:

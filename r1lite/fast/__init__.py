@@ -5,12 +5,15 @@ behind which all other models, GPUs and settings take the plain way of policy/.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..policy import sample
 from ..policy.load import Policy
 from ..policy.logprobs import AnswerLogps
+from ..records import Group, Problem
 from .decoder import FusedSampler
 from .fused import supports_fused
 from .optimizations import OPTIMIZATIONS, disabled, is_enabled
@@ -31,6 +34,14 @@ def sampling(policy: Policy, n_rows: int) -> Iterator[Policy]:
         yield replace(policy, engine=engine)
     finally:
         engine.close()
+
+
+@functools.wraps(sample.sample_groups)
+def sample_groups(
+    policy: Policy, problems: Sequence[Problem], *, group_size: int, **settings: Any
+) -> list[Group]:
+    with sampling(policy, len(problems) * group_size) as sampler:
+        return sample.sample_groups(sampler, problems, group_size=group_size, **settings)
 
 
 def answer_logps(model: Any, rows: Sequence[Any], pad_id: int, temperature: float) -> AnswerLogps:

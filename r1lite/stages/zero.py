@@ -49,20 +49,17 @@ def run_zero(
         return result, {}
     rows = hook.rows(result.run_dir)
     seconds = sum(log.seconds["step"] for log in result.logs)
-    base, final = (
-        {name: value for name, value in rows[step].items() if name not in ("step", "seconds")}
-        for step in (0, cfg.steps)
-    )
+    measured = {  # a run that was begun without evaluations has none of its base
+        when: {name: value for name, value in rows[step].items() if name not in ("step", "seconds")}
+        for when, step in (("base", 0), ("final", cfg.steps))
+        if step in rows
+    }
     path = result.run_dir / "run.json"
     summary = read_json(path) | {
         "arm": arm,
         "seed": cfg.seed,
         "wall_seconds": round(seconds + sum(row["seconds"] for row in rows.values()), 1),
-        "eval": {
-            "base": base,
-            "final": final,
-            "eval_sampling": SAMPLING | {"seed": EVAL_SEED},
-        },
+        "eval": measured | {"eval_sampling": SAMPLING | {"seed": EVAL_SEED}},
     }
     write_json(path, summary)
     return result, summary
