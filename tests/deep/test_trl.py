@@ -246,7 +246,7 @@ def test_trls_accuracy_and_others_train_here_as_they_are(tmp_path, monkeypatch):
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_the_same_work_is_timed_in_trl(tuning):
     """What `bench --against trl` compares with, also for an adapter."""
-    from r1lite.lab.bench_trl import timed_trl
+    from speed.trl import timed_trl
 
     cfg = preset(
         "tiny", n_problems=2, group_size=4, max_new_tokens=16, steps=2, tuning=tuning, lora_rank=4,

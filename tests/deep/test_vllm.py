@@ -19,7 +19,8 @@ pytestmark = pytest.mark.deep
 HERE = Path(__file__).resolve()
 REPO = HERE.parents[2]
 BASE = str(REPO / "data" / "tiny-base")
-AROUND = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}  # of each process
+PATHS = os.pathsep.join([str(REPO), str(REPO / "tests")])
+AROUND = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS}  # of each process
 
 
 def run(*command: str) -> str:
@@ -232,7 +233,7 @@ def _room() -> dict:
     import tempfile
 
     import transformers
-    from r1lite.lab.bench_gpu import random_model
+    from speed.gpu import random_model
 
     from r1lite.config import RunConfig
     from r1lite.policy import load_policy, sample_groups
