@@ -107,7 +107,7 @@ def with_vllm(policy: Policy, cfg: RunConfig, prove: bool = True) -> Policy:
 
     cfg    says which; its dtype, and its engine_memory (the share of a GPU's memory for the engine,
            weights included), are those of an engine in this process
-    prove  try whether pushes arrive (see Vllm.prove)
+    prove  try whether pushes arrive (see Vllm.verify_sync)
     Raises UserError where vLLM is missing, cannot serve the model, or cannot be kept current.
     """
     if getattr(policy.model, "is_quantized", False):
