@@ -231,7 +231,8 @@ def settings_without_effect(cfg: TrainingConfig) -> list[str]:
         idle |= dict.fromkeys(("lora_rank", "lora_alpha"), 'tuning="full" has no adapter')
     if isinstance(cfg, RunConfig):
         idle |= _idle_in_rl(cfg)
-    changed |= {n: getattr(cfg, n) for n in ("engine_url",) if getattr(cfg, n, "")}
+    if engine_url := getattr(cfg, "engine_url", ""):  # RESUMABLE, so not among the others
+        changed["engine_url"] = engine_url
     return [
         f"{name}={changed[name]!r} changes nothing: {why}."
         for name, why in idle.items()

@@ -1,6 +1,5 @@
 """pass@1 over k samples, strict and lenient, with an interval that respects clusters."""
 
-import contextlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,8 +92,7 @@ def evaluate(
         max_new_tokens = cfg.at(cfg.steps).max_new_tokens if cfg else 256
     template = template or (cfg.template if cfg else "tiny")
     problems = as_problems(problems)
-    shortcuts = fast.sampling(policy, len(problems) * k)
-    with contextlib.nullcontext(policy) if cfg and not cfg.fast else shortcuts as sampler:
+    with fast.sampling(policy, len(problems) * k, cfg is None or cfg.fast) as sampler:
         groups = sample_groups(
             sampler, problems, group_size=k, temperature=temperature, top_p=top_p,
             max_new_tokens=max_new_tokens, template=template, seed=seed,

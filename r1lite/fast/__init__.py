@@ -23,9 +23,10 @@ from .workers import Workers, useful_workers
 
 
 @contextlib.contextmanager
-def sampling(policy: Policy, n_rows: int) -> Iterator[Policy]:
-    """The policy with the fastest engine for n_rows answers; as it is where none fits."""
-    if policy.engine is not None or not supports_fused(policy.model):
+def sampling(policy: Policy, n_rows: int, wanted: bool = True) -> Iterator[Policy]:
+    """The policy with the fastest engine for n_rows answers; as it is where none fits, or where it
+    is not wanted (`fast=False`)."""
+    if not wanted or policy.engine is not None or not supports_fused(policy.model):
         yield policy
         return
     sampler, n = FusedSampler(policy), useful_workers(policy, n_rows)

@@ -16,12 +16,12 @@ from ..policy.load import Policy
 from ..records import StepLog, UserError
 from ..runlog import read_jsonl
 from ..world import keyed_rng
-from .batching import Row, to_batch
+from .batching import Row
 from .identity import identity_of
 from .models import load_for
 from .optimizer import make_optimizer, optimizer_step
 from .run import Hook, Result, Run
-from .update import loss_scale, prepare, unscale
+from .update import loss_scale, micro_batch, prepare, unscale
 
 # The texts of update `step` (from 0): what a stage that makes its own documents hands in.
 Source = Callable[[int], Sequence[Row]]
@@ -53,12 +53,9 @@ def train_sft(
     with Run(cfg, stage, identity, hooks=hooks, progress=progress, on_step=on_step) as run:
         policy = load_for(cfg, run.checkpoint, policy)
         source = given if callable(given) else batches(cfg, tokenise(policy, given, cfg))
-        sft(run, cfg, policy, source, (optimizers or _one_optimizer(cfg))(policy))
+        made = optimizers(policy) if optimizers else [make_optimizer(policy, cfg)]
+        sft(run, cfg, policy, source, made)
         return run.result()
-
-
-def _one_optimizer(cfg: SftConfig) -> Callable[[Policy], list[torch.optim.Optimizer]]:
-    return lambda policy: [make_optimizer(policy, cfg)]
 
 
 def sft(
@@ -88,8 +85,7 @@ def sft_backward(policy: Policy, rows: Sequence[Row], cfg: SftConfig) -> dict[st
     chunks, scorer = prepare(policy, policy.model, rows, cfg)
     scale, total = loss_scale(policy, cfg, n_tokens), 0.0
     for chunk, weight in chunks:
-        part = [rows[i] for i in chunk]
-        batch = to_batch(part, policy.pad_id).to(policy.device)
+        part, batch = micro_batch(policy, rows, chunk)
         loss = -weight * scorer.of(part, batch).sum() / n_tokens
         (loss * scale).backward()
         total += loss.item()

@@ -92,8 +92,7 @@ def logps_of(policy: Policy, model: Any, rows: Sequence[Row], cfg: RunConfig) ->
     chunks, scorer = prepare(policy, model, rows, cfg)
     mine: dict[int, list[float]] = {}
     for chunk, _ in chunks:
-        part = [rows[i] for i in chunk]
-        batch = to_batch(part, policy.pad_id).to(policy.device)
+        part, batch = micro_batch(policy, rows, chunk)
         for i, logps, mask in zip(chunk, scorer.of(part, batch), batch.response_mask):
             mine[i] = logps[mask].float().tolist()
     everyones = dist.all_gather_dict(mine)
@@ -119,6 +118,14 @@ def prepare(
     temperature = getattr(cfg, "temperature", 1.0)
     make = answer_logps if cfg.fast else AnswerLogps
     return chunks, make(model, own, policy.pad_id, temperature)
+
+
+def micro_batch(
+    policy: Policy, rows: Sequence[Row], chunk: Sequence[int], mean_length: float = 1.0
+) -> tuple[list[Row], Batch]:
+    """The rows of a chunk of `prepare`, and the same padded, on the policy's device."""
+    part = [rows[i] for i in chunk]
+    return part, to_batch(part, policy.pad_id, mean_length).to(policy.device)
 
 
 def loss_scale(policy: Policy, cfg: TrainingConfig, n_tokens: float) -> float:
@@ -180,8 +187,7 @@ def backward(
     scale = loss_scale(policy, cfg, n_rows * mean_length)
     totals, largest_gap = dict.fromkeys(("loss", "kl", "n_clipped", "gap"), 0.0), 0.0
     for chunk, weight in chunks:
-        part = [trained[i] for i in chunk]
-        batch = to_batch(part, policy.pad_id, mean_length).to(policy.device)
+        part, batch = micro_batch(policy, trained, chunk, mean_length)
         logps = scorer.of(part, batch)
         terms = as_terms(loss(logps, with_reference(part, batch), cfg), len(part))
         value = weight * terms.per_answer.sum() / n_rows

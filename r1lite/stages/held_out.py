@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,7 @@ def sample_for_eval(
 
     Of many processes each samples its share, and all get all groups.
     """
-    quick = fast.sampling(policy, len(problems) * k) if cfg.fast else nullcontext(policy)
-    with quick as sampler:
+    with fast.sampling(policy, len(problems) * k, cfg.fast) as sampler:
         groups = sample_groups(
             sampler,
             dist.shard(problems),
