@@ -102,9 +102,9 @@ def problems_for(cfg: RunConfig, problems: Sequence[Any] | None) -> Sequence[Pro
 
 def start_sampling(run: Run, policy: Policy, cfg: RunConfig) -> Policy:
     """The policy with the fastest engine that samples what it would, until the run ends."""
-    if cfg.fast:
-        run.sampler = run.enter(fast.sampling(policy, cfg.n_problems * cfg.group_size))
-    return run.sampler or policy
+    n_rows = cfg.n_problems * cfg.group_size
+    run.sampler = run.enter(fast.sampling(policy, n_rows, cfg.fast))
+    return run.sampler
 
 
 def update_engine(run: Run, policy: Policy) -> None:
