@@ -108,7 +108,9 @@ class RunConfig(TrainingConfig):
     # what is trained on
     family: str = "countdown"  # countdown, programs, science, logic, chat, or one of your own
     problems: str = ""  # gsm8k, math, countdown, a file or folder, in place of generated ones
-    template: str = "tiny"  # "tiny", or "r1-zero": the paper's, word for word
+    template: str = "tiny"  # or "r1-zero" (the paper's), "r1", "tiny-r1", "chat": the model's own
+    system: str = ""  # the system prompt of template="chat"; empty: none, or the template's own
+    thinking: bool = True  # what a chat template with a switch for thinking is told
 
     # rollouts
     n_problems: Annotated[int, Range(1, 65536)] = 32  # problems (the paper: questions) per rollout

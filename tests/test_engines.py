@@ -19,6 +19,7 @@ from r1lite.learn import run as harness
 from r1lite.policy import load_policy, sample_groups
 from r1lite.policy import vllm as engine_file
 from r1lite.policy.adapters import has_adapter, load_adapter, trainable, weight_of
+from r1lite.policy.engine import Sampling
 from r1lite.policy.load import REPO, Policy
 from r1lite.policy.sample import sample_answers
 from r1lite.policy.vllm import Vllm, perturbed
@@ -79,10 +80,12 @@ class Engine:
         self.calls.append("write")
         requests = []
         for request, params in zip(inputs, how, strict=True):
-            written = sample_answers(
-                self.policy, [request["prompt_token_ids"]], [(params.seed,)], params.n,
-                params.max_tokens, params.temperature, params.top_p,
+            sampling = Sampling(
+                group_size=params.n, max_new_tokens=params.max_tokens, top_p=params.top_p,
+                temperature=params.temperature,
             )  # fmt: skip
+            prompts = [request["prompt_token_ids"]]
+            written = sample_answers(self.policy, prompts, [(params.seed,)], sampling)
             requests.append(
                 SimpleNamespace(
                     outputs=[

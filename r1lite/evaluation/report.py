@@ -10,7 +10,7 @@ from .. import fast
 from ..config import RunConfig
 from ..policy.load import Policy
 from ..policy.sample import sample_groups
-from ..prompt import Format, parse
+from ..prompt import Format, format_of, parse
 from ..records import Group, Problem, known
 from ..rewards import accuracy_reward, is_right_answer, is_right_leniently, score
 from ..rewards.language import language_consistency
@@ -76,7 +76,7 @@ def evaluate(
     temperature: float = 0.6,
     top_p: float = 0.95,
     max_new_tokens: int | None = None,
-    template: str | None = None,
+    template: str | Format | None = None,
     seed: int = 0,
 ) -> Report:
     """Sample k answers per problem and grade them; defaults as in the paper: T 0.6, top-p 0.95.
@@ -90,7 +90,7 @@ def evaluate(
     """
     if max_new_tokens is None:
         max_new_tokens = cfg.at(cfg.steps).max_new_tokens if cfg else 256
-    template = template or (cfg.template if cfg else "tiny")
+    template = template or (format_of(cfg) if cfg else "tiny")
     problems = as_problems(problems)
     with fast.sampling(policy, len(problems) * k, cfg is None or cfg.fast) as sampler:
         groups = sample_groups(

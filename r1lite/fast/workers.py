@@ -18,6 +18,7 @@ import torch
 
 from .. import dist
 from ..policy.adapters import trainable
+from ..policy.engine import Sampling
 from ..policy.load import Policy
 from ..policy.sample import ROWS_AT_ONCE
 from ..records import Completion
@@ -50,10 +51,10 @@ class Workers:
         fork = multiprocessing.get_context("fork")
         self.pool = ProcessPoolExecutor(n - 1, fork, _begin, (sampler,))
 
-    def generate(self, prompts: Any, keys: Any, group_size: int, *how: Any) -> list[Completion]:
+    def generate(self, prompts: Any, keys: Any, how: Sampling) -> list[Completion]:
         """What the sampler alone would give; where a process is lost, it goes on alone."""
         n = min(self.n, len(prompts)) if is_enabled("workers") else 1
-        shares = [(prompts[i::n], keys[i::n], group_size, *how) for i in range(n)]
+        shares = [(prompts[i::n], keys[i::n], how) for i in range(n)]
         weights = [p.detach().numpy() for p in trainable(self.sampler.policy.model).values()]
         off, threads = [o for o in OPTIMIZATIONS if not is_enabled(o)], torch.get_num_threads()
         try:
@@ -62,11 +63,12 @@ class Workers:
             parts = [self.sampler.generate(*shares[0]), *(x.result() for x in others)]
         except BrokenProcessPool:  # short of memory, most often
             self.n = n = 1
-            parts = [self.sampler.generate(prompts, keys, group_size, *how)]
+            parts = [self.sampler.generate(prompts, keys, how)]
         finally:
             torch.set_num_threads(threads)
-        at = [(parts[i % n], i // n * group_size) for i in range(len(prompts))]
-        return [answer for part, first in at for answer in part[first : first + group_size]]
+        size = how.group_size
+        at = [(parts[i % n], i // n * size) for i in range(len(prompts))]
+        return [answer for part, first in at for answer in part[first : first + size]]
 
     def update(self, model: Any) -> None:
         """Weights travel with each share."""

@@ -7,8 +7,10 @@ from typing import Any
 
 from .. import dist
 from ..config import RunConfig
+from ..policy.engine import Sampling
 from ..policy.load import Policy
 from ..policy.sample import sample_parts
+from ..prompt import format_of
 from ..records import Group, Problem, is_unchecked, known
 from ..rewards import Reward, as_rewards, overlong_penalty, score
 from ..world import keyed_rng, make_problem
@@ -63,16 +65,11 @@ def sample(
     policy: Policy, problems: Sequence[Problem], cfg: RunConfig, step: int
 ) -> Iterator[list[Group]]:
     """Groups of answers to the problems, some at a time; of many processes each its share."""
-    return sample_parts(
-        policy,
-        dist.shard(problems),
-        group_size=cfg.group_size,
-        max_new_tokens=cfg.max_new_tokens,
-        temperature=cfg.temperature,
-        template=cfg.template,
-        seed=cfg.seed,
-        step=step,
+    how = Sampling(
+        group_size=cfg.group_size, max_new_tokens=cfg.max_new_tokens, temperature=cfg.temperature
     )
+    mine = dist.shard(problems)
+    return sample_parts(policy, mine, how, template=format_of(cfg), seed=cfg.seed, step=step)
 
 
 def score_all(

@@ -124,7 +124,7 @@ def tokenise(policy: Policy, examples: Sequence[dict[str, str]], cfg: SftConfig)
     rows = []
     for number, example in enumerate(examples, start=1):
         prompt = policy.encode(example.get("prompt", ""))
-        rest = policy.encode(example["completion" if "prompt" in example else "text"])
+        rest = policy.encode(example["completion" if "prompt" in example else "text"], not prompt)
         ids = [*prompt, *rest, policy.stop_id]
         if len(ids) > policy.max_length:
             raise UserError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from ..records import UserError, needs
 
@@ -31,12 +32,17 @@ def quantised(dtype: torch.dtype) -> Any:
 
 
 def add_adapter(model: Any, rank: int, alpha: float, seed: int) -> None:
-    """Put an adapter beside every matrix but the head, in place; only it is trainable then.
+    """Put an adapter beside every linear layer but the head, in place; only it is trainable then.
 
-    The start of A depends on the seed alone. Raises UserError where peft is missing.
+    The routers of a mixture of experts, and its experts where they are one tensor, stay as they
+    are. The start of A depends on the seed alone. Raises UserError where peft is missing, or knows
+    no adapter for a model.
     """
     with needs('tuning="lora"', "peft", 'set tuning="full"'):
         from peft import LoraConfig
+    linear, head = (torch.nn.Linear, Conv1D), model.get_output_embeddings()
+    layers = {n for n, m in model.named_modules() if isinstance(m, linear) and m is not head}
+    targets = sorted({name.rpartition(".")[2] for name in layers})
     for module in model.modules():
         # bitsandbytes repacks 4-bit weights on some CPUs as soon as it sees eval(): then they round
         # otherwise than in training, and no gradient passes through them any more
@@ -44,9 +50,15 @@ def add_adapter(model: Any, rank: int, alpha: float, seed: int) -> None:
             module.support_avx512bf16_for_cpu = False
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model.add_adapter(
-            LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-        )
+        try:
+            model.add_adapter(
+                LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, task_type="CAUSAL_LM")
+            )
+        except ValueError as error:  # a state space model, whose kernels read weights themselves
+            raise UserError(
+                f'tuning="lora" with a {model.config.model_type} model: peft has no adapter for it '
+                f'({str(error)[:160]}). Set tuning="full".'
+            ) from error
     for parameter in trainable(model).values():
         parameter.data = parameter.data.float()  # a bfloat16 weight would not feel small steps
 

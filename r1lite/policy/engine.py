@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..records import Completion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How answers are sampled.
+
+    group_size      answers to each prompt
+    max_new_tokens  length limit T of an answer; one that reaches it is marked truncated
+    temperature     0 takes the likeliest token
+    top_p           keep the likeliest tokens that hold this much probability; 1 keeps all
+    """
+
+    group_size: int = 1
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
 
 
 class Engine(Protocol):
@@ -18,15 +35,9 @@ class Engine(Protocol):
     rows_at_once: int
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        keys: Sequence[tuple[object, ...]],
-        group_size: int,
-        max_new_tokens: int,
-        temperature: float,
-        top_p: float,
+        self, prompts: Sequence[Sequence[int]], keys: Sequence[tuple[object, ...]], how: Sampling
     ) -> list[Completion]:
-        """group_size answers to each prompt of token ids, ordered by prompt.
+        """how.group_size answers to each prompt of token ids, ordered by prompt.
 
         keys  one for each prompt: what the sampling of its answers depends on
         """

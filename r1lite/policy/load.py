@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..config import REPO
+from ..prompt import Format
 from ..records import UserError
 from .adapters import add_adapter, load_adapter, quantised
 from .engine import Engine
+from .manners import (
+    chat_prompt,
+    context,
+    first_tokens,
+    hidden_tokens,
+    stop_tokens,
+    without_dropout,
+)
 
 # AutoTokenizer of transformers 5 replaces any tokenizer of a qwen2 folder by Qwen2Tokenizer,
 # without a word, and every answer becomes rubbish. A folder that names a tokenizer of its own
@@ -39,31 +50,55 @@ class Policy:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Every token that ends an answer: the tokenizer's stop token, and those that the model's
+        folder names. A chat model often has another one than the base it was made of."""
+        return stop_tokens(self.model, self.tokenizer)
+
     @property
     def stop_id(self) -> int:
-        return self.tokenizer.eos_token_id
+        """The stop token that supervised training teaches."""
+        return self.stop_ids[0]
 
     @property
     def pad_id(self) -> int:
         pad = self.tokenizer.pad_token_id
         return self.stop_id if pad is None else pad
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a prompt; raises UserError if a word of it is unknown."""
+    def prompt(self, question: str, fmt: Format) -> str:
+        """The text of a prompt: a question in the template of the format, or of the tokenizer."""
+        return chat_prompt(self.tokenizer, question, fmt) if fmt.is_chat else fmt.render(question)
+
+    def encode(self, text: str, begins: bool = True) -> list[int]:
+        """Token ids of a text; raises UserError if a word of it is unknown.
+
+        begins  it is the beginning: it gets the token that the model wants there, if any, once
+        """
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         unknown = self.tokenizer.unk_token_id
-        if unknown is not None and unknown in ids:
+        if unknown in ids and unknown not in {*self.stop_ids, *self._first, None}:
             known = self.tokenizer.get_vocab()
             word = next((w for w in text.split() if w not in known), "?")
             raise UserError(
                 f"the word {word!r} in {text!r} is unknown to this model: every word of a prompt "
                 "must be in its vocabulary. Rephrase the question, or load a larger model."
             )
-        return ids
+        return ids if not begins or ids[:1] == self._first else [*self._first, *ids]
 
-    def decode(self, ids: list[int] | tuple[int, ...]) -> str:
-        """Text of token ids, special tokens left out (tags are ordinary tokens)."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids. Special tokens are left out, but for tags: some tokenizers have them
+        as such, and they are what an answer is read by."""
+        shown = [i for i in ids if i not in self._hidden]
+        return self.tokenizer.decode(shown, skip_special_tokens=False)
+
+    @cached_property
+    def _first(self) -> list[int]:
+        return first_tokens(self.tokenizer)
+
+    @cached_property
+    def _hidden(self) -> frozenset[int]:
+        return hidden_tokens(self.tokenizer, self.stop_ids)
 
 
 def find_model(model: str) -> str:
@@ -99,7 +134,7 @@ def load_policy(
     adapter  a folder with a trained adapter to put in
     Raises UserError where the folder is missing or cannot be read.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # a bar per load of a small model drowns the run's own
@@ -111,6 +146,7 @@ def load_policy(
         more = {"quantization_config": quantised(getattr(torch, dtype)), "device_map": device}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
+        more["config"] = without_dropout(AutoConfig.from_pretrained(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network = AutoModelForCausalLM.from_pretrained(
@@ -135,7 +171,7 @@ def load_policy(
             f"device={device!r} cannot be used here ({str(error).splitlines()[0][:120]}): it must "
             'be "auto", "cpu", or a device that torch finds, such as "cuda". Set device= to one.'
         ) from error
-    return Policy(network, tokenizer, network.config.max_position_embeddings)
+    return Policy(network, tokenizer, context(network.config, tokenizer))
 
 
 def save_policy(policy: Policy, folder: Path | str) -> None:

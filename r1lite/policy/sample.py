@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
-from ..prompt import render
+from ..prompt import Format, get_format, read_behind
 from ..records import Completion, Group, Problem, UserError
+from .engine import Sampling
 from .load import Policy
 from .logprobs import plain_head
 
@@ -27,49 +29,40 @@ def sample_groups(
     policy: Policy,
     problems: Sequence[Problem],
     *,
-    group_size: int,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    template: str = "tiny",
+    template: str | Format = "tiny",
     seed: int = 0,
     step: int = 0,
+    **how: Any,
 ) -> list[Group]:
-    """Sample group_size answers to each problem.
+    """Sample a group of answers to each problem.
 
-    max_new_tokens  length limit T of an answer; one that reaches it is marked truncated
-    top_p           keep the likeliest tokens that hold this much probability; 1 keeps all
-    step            part of the random key; use the step of the run, or 0 for an evaluation
+    how   the fields of engine.Sampling: group_size, max_new_tokens, temperature, top_p
+    step  part of the random key; use the step of the run, or 0 for an evaluation
     Raises UserError where prompt and answer would not fit the model's context.
     """
-    parts = sample_parts(
-        policy, problems, group_size=group_size, max_new_tokens=max_new_tokens, seed=seed,
-        step=step, temperature=temperature, top_p=top_p, template=template,
-    )  # fmt: skip
+    parts = sample_parts(policy, problems, Sampling(**how), template=template, seed=seed, step=step)
     return [group for part in parts for group in part]
 
 
 def sample_parts(
     policy: Policy,
     problems: Sequence[Problem],
+    how: Sampling,
     *,
-    group_size: int,
-    max_new_tokens: int,
-    temperature: float,
-    template: str,
+    template: str | Format,
     seed: int,
     step: int,
-    top_p: float = 1.0,
 ) -> Iterator[list[Group]]:
     """The groups of sample_groups, some at a time, as they are sampled."""
-    prompts = [policy.encode(render(problem.question, template)) for problem in problems]
+    fmt = get_format(template)
+    texts = [policy.prompt(problem.question, fmt) for problem in problems]
+    prompts = [policy.encode(text) for text in texts]
     keys = [(seed, step, problem.problem_id) for problem in problems]
-    parts = _generate_parts(policy, prompts, keys, group_size, max_new_tokens, temperature, top_p)
-    todo = iter(zip(problems, prompts))
-    for part in parts:
+    todo = iter(zip(problems, texts, prompts))
+    for part in _generate_parts(policy, prompts, keys, how):
         yield [
-            Group(problem, tuple(prompt), tuple(completions))
-            for completions, (problem, prompt) in zip(part, todo)
+            Group(problem, tuple(prompt), read_behind(text, problem.question, completions, fmt))
+            for completions, (problem, text, prompt) in zip(part, todo)
         ]
 
 
@@ -77,19 +70,16 @@ def generate(
     policy: Policy,
     prompts: Sequence[Sequence[int]],
     keys: Sequence[tuple[object, ...]],
-    *,
-    group_size: int = 1,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    **how: Any,
 ) -> list[list[Completion]]:
     """Answers to prompts of token ids, whatever they are: questions, judgements, half an answer.
 
     keys  one for each prompt; answer i of it depends on (*key, i) and on the policy alone
+    how   the fields of engine.Sampling
     Returns group_size completions for each prompt. Raises UserError where prompt and answer would
     not fit the model's context.
     """
-    parts = _generate_parts(policy, prompts, keys, group_size, max_new_tokens, temperature, top_p)
+    parts = _generate_parts(policy, prompts, keys, Sampling(**how))
     return [completions for part in parts for completions in part]
 
 
@@ -97,22 +87,19 @@ def _generate_parts(
     policy: Policy,
     prompts: Sequence[Sequence[int]],
     keys: Sequence[tuple[object, ...]],
-    group_size: int,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
+    how: Sampling,
 ) -> Iterator[list[list[Completion]]]:
     """generate, some prompts at a time; by the policy's engine, if it has one."""
     for prompt, key in zip(prompts, keys, strict=True):
-        check_context(policy, prompt, max_new_tokens, key)
-    engine = policy.engine
+        check_context(policy, prompt, how.max_new_tokens, key)
+    engine, n = policy.engine, how.group_size
     rows_at_once = ROWS_AT_ONCE if engine is None else engine.rows_at_once
     sample = partial(sample_answers, policy) if engine is None else engine.generate
-    at_once = max(1, rows_at_once // group_size)
+    at_once = max(1, rows_at_once // n)
     for first in range(0, len(prompts), at_once):
         part = slice(first, first + at_once)
-        flat = sample(prompts[part], keys[part], group_size, max_new_tokens, temperature, top_p)
-        yield [flat[i : i + group_size] for i in range(0, len(flat), group_size)]
+        flat = sample(prompts[part], keys[part], how)
+        yield [flat[i : i + n] for i in range(0, len(flat), n)]
 
 
 def check_context(
@@ -175,19 +162,30 @@ def read_prompts(
     device = model.device
     tokens = torch.tensor([[pad_id] * n + [*p] for n, p in zip(pads, prompts)], device=device)
     mask = torch.tensor([[0] * n + [1] * (width - n) for n in pads], device=device)
-    inputs = {
-        "input_ids": tokens,
-        "attention_mask": mask,
-        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
-        "past_key_values": cache,
-        "use_cache": True,
-    }
+    position = (mask.cumsum(-1) - 1).clamp(min=0)
+    inputs = _inputs(is_recurrent(model), tokens, mask, position, cache)
     body, weight = plain_head(model)
     if body is None:
         return model(**inputs, logits_to_keep=1).logits[:, -1], mask.bool()
     # a flat product, which is the same to the last bit with and without gradients
     last = body(**inputs).last_hidden_state[:, -1]
     return torch.nn.functional.linear(last, weight), mask.bool()
+
+
+def is_recurrent(model: Any) -> bool:
+    """Whether the model carries a state from token to token (Mamba), and so no positions."""
+    return "cache_params" in signature(model.forward).parameters
+
+
+def _inputs(
+    recurrent: bool, tokens: torch.Tensor, mask: torch.Tensor, position: torch.Tensor, cache: Cache
+) -> dict[str, Any]:
+    """What a forward pass is called with that goes on from a cache."""
+    inputs = {"input_ids": tokens, "use_cache": True}
+    if recurrent:  # a mask is for the padding before a prompt alone
+        mask = mask if tokens.shape[1] > 1 else None
+        return inputs | {"attention_mask": mask, "cache_params": cache}
+    return inputs | {"attention_mask": mask, "position_ids": position, "past_key_values": cache}
 
 
 class HFDecoder:
@@ -201,29 +199,25 @@ class HFDecoder:
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], group_size: int, pad_id: int):
         self.model, self.cache = model, DynamicCache(config=model.config)
+        self.recurrent = is_recurrent(model)
         logits, mask = read_prompts(model, prompts, pad_id, self.cache)
-        self.cache.batch_repeat_interleave(group_size)
-        self.logits = logits.repeat_interleave(group_size, 0)
-        self.attention_mask = mask.repeat_interleave(group_size, 0)  # (B, S + tokens so far)
+        rows = torch.arange(len(prompts), device=mask.device).repeat_interleave(group_size)
+        self.cache.reorder_cache(rows)  # which every kind of cache can, also from P to B rows
+        self.logits, self.attention_mask = logits[rows], mask[rows]  # (B, S + tokens so far)
         self.position = self.attention_mask.sum(-1, keepdim=True)
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Append tokens (B,); returns the logits (B, V) of the next ones."""
         one = self.attention_mask.new_ones(len(tokens), 1)
         self.attention_mask = torch.cat([self.attention_mask, one], -1)
-        out = self.model(
-            input_ids=tokens[:, None],
-            attention_mask=self.attention_mask.long(),
-            position_ids=self.position,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        mask = self.attention_mask.long()
+        inputs = _inputs(self.recurrent, tokens[:, None], mask, self.position, self.cache)
         self.position = self.position + 1
-        return out.logits[:, -1]
+        return self.model(**inputs).logits[:, -1]
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows only, in this order."""
-        self.cache.batch_select_indices(rows)
+        self.cache.reorder_cache(rows)
         self.attention_mask, self.position = self.attention_mask[rows], self.position[rows]
 
 
@@ -231,41 +225,39 @@ def sample_answers(
     policy: Policy,
     prompts: Sequence[Sequence[int]],
     keys: Sequence[tuple[object, ...]],
-    group_size: int,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
+    how: Sampling,
     decoder: Callable[..., Any] = HFDecoder,
 ) -> list[Completion]:
-    """group_size answers to each prompt, by the model itself: see engine.Engine.generate."""
-    uniforms = [_uniforms((*key, i), max_new_tokens) for key in keys for i in range(group_size)]
+    """Answers to each prompt, by the model itself: see engine.Engine.generate."""
+    n, limit = how.group_size, how.max_new_tokens
+    uniforms = [_uniforms((*key, i), limit) for key in keys for i in range(n)]
     was_training = policy.model.training
     policy.model.eval()
     try:
         with torch.inference_mode():  # leaves no tensor behind, only numbers
-            start = decoder(policy.model, prompts, group_size, policy.pad_id)
-            return _decode(policy, start, np.stack(uniforms), temperature, top_p)
+            start = decoder(policy.model, prompts, n, policy.pad_id)
+            return _decode(policy, start, np.stack(uniforms), how)
     finally:
         policy.model.train(was_training)
 
 
-def _decode(
-    policy: Policy, decoder: Any, uniforms: np.ndarray, temperature: float, top_p: float
-) -> list[Completion]:
+def _decode(policy: Policy, decoder: Any, uniforms: np.ndarray, how: Sampling) -> list[Completion]:
     """Sample token by token; rows of finished answers are dropped while the others go on.
 
     uniforms  (B, T) a random number for each token of each answer
     """
-    device, stop_id = policy.device, policy.stop_id  # looked up once, not at every token
+    device = policy.device  # looked up once, not at every token
     n_answers, limit = uniforms.shape
     draws = torch.from_numpy(uniforms).to(device).T.contiguous()  # (T, B), a row for every token
     answers = torch.arange(n_answers, device=device)  # which answer each row of the decoder is
     live = torch.ones(n_answers, dtype=torch.bool, device=device)  # rows that are not finished
     logits, written = decoder.logits, []
+    ends = torch.zeros(logits.shape[-1], dtype=torch.bool, device=device)  # (V,) the stop tokens
+    ends[[i for i in policy.stop_ids if i < len(ends)]] = True
     for t in range(limit):
-        tokens, logps = pick(logits, draws[t].index_select(0, answers), temperature, top_p)
+        tokens, logps = pick(logits, draws[t].index_select(0, answers), how.temperature, how.top_p)
         written.append((answers[live], tokens[live], logps[live]))
-        live = live & (tokens != stop_id)
+        live = live & ~ends.index_select(0, tokens)
         n_live = int(live.sum())
         if n_live == 0 or t + 1 == limit:
             break
@@ -294,6 +286,6 @@ def _completions(
     completions = []
     for part, values in zip(ids[order].split(lengths), logps[order].split(lengths)):
         tokens = tuple(part.tolist())
-        text, is_cut = policy.decode(tokens), tokens[-1] != policy.stop_id
+        text, is_cut = policy.decode(tokens), tokens[-1] not in policy.stop_ids
         completions.append(Completion(tokens, tuple(values.tolist()), text, is_cut))
     return completions

@@ -21,6 +21,7 @@ from .. import dist
 from ..config import RunConfig
 from ..records import Completion, UserError, needs
 from .adapters import has_adapter, save_adapter, trainable
+from .engine import Sampling
 from .load import Policy, find_model
 from .logprobs import token_logps
 from .sample import random_key
@@ -131,19 +132,20 @@ class Vllm:
             self.llm.wake_up(tags=tags)
             self._asleep -= set(tags)
 
-    def _sample(self, prompts, keys, group_size, max_new_tokens, temperature, top_p):
-        stop = self.policy.stop_id
+    def _sample(self, prompts, keys, sampling: Sampling) -> list[Completion]:
+        stops = self.policy.stop_ids
         how = {
-            "n": group_size, "max_tokens": max_new_tokens, "temperature": temperature,
-            "top_p": top_p, "stop_token_ids": [stop], "top_k": -1, "min_p": 0,
+            "n": sampling.group_size, "max_tokens": sampling.max_new_tokens, "top_k": -1,
+            "temperature": sampling.temperature, "top_p": sampling.top_p, "min_p": 0,
             # for these, too, a server would take what the model's folder says
             "repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0,
             "logprobs": 0,  # of the token that was chosen
-            "ignore_eos": True,  # stops at our stop token, whatever the folder's settings say
+            # it stops at our stop tokens, whatever the folder's settings say
+            "stop_token_ids": list(stops), "ignore_eos": True,
         }  # fmt: skip
         seeds = [random_key(key) % 2**31 for key in keys]
         return [
-            Completion(tuple(ids), tuple(logps), self.policy.decode(list(ids)), ids[-1] != stop)
+            Completion(tuple(ids), tuple(logps), self.policy.decode(ids), ids[-1] not in stops)
             for ids, logps in self._requests([list(prompt) for prompt in prompts], seeds, how)
         ]
 
@@ -171,7 +173,8 @@ class Vllm:
         )
         prompts = [random.Random(i).choices(words, k=n) for i in range(4)]
         keys = [("probe", i) for i in range(4)]
-        for i, answer in enumerate(self._sample(prompts, keys, 4, PROBE_TOKENS, 1.0, 1.0)):
+        how = Sampling(group_size=4, max_new_tokens=PROBE_TOKENS)
+        for i, answer in enumerate(self._sample(prompts, keys, how)):
             tokens = torch.tensor([[*prompts[i // 4], *answer.token_ids]])
             with torch.no_grad():
                 logps = token_logps(model, tokens.to(self.policy.device))[0, n - 1 :].float().cpu()

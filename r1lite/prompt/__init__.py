@@ -1,7 +1,7 @@
 """Templates on the way in, tags on the way out."""
 
 from ..records import Answer
-from .answer import last_answer, split_answer
+from .answer import TAGS, last_answer, split_answer
 from .formats import (
     FORMATS,
     R1_TEMPLATE,
@@ -10,7 +10,9 @@ from .formats import (
     TEMPLATES,
     TINY_TEMPLATE,
     Format,
+    format_of,
     get_format,
     parse,
+    read_behind,
     render,
 )

@@ -6,7 +6,7 @@ from ..records import Answer
 
 _STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 _R1 = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 def split_answer(text: str) -> Answer:
@@ -20,7 +20,7 @@ def split_answer(text: str) -> Answer:
     >>> split_answer("<think> 6 * 4 </think> <answer> 6 * 4 </answer> done").is_well_formed
     False
     """
-    if any(text.count(tag) != 1 for tag in _TAGS):  # first, as it keeps hostile texts quick
+    if any(text.count(tag) != 1 for tag in TAGS):  # first, as it keeps hostile texts quick
         return Answer(None, None)
     match = _STRICT.fullmatch(text)
     if not match:
@@ -37,7 +37,7 @@ def split_r1(text: str) -> Answer:
     >>> split_r1("<think> 6 * 4 </think> The answer is 24 .").final
     'The answer is 24 .'
     """
-    if [text.count(tag) for tag in _TAGS] != [1, 1, 0, 0]:
+    if [text.count(tag) for tag in TAGS] != [1, 1, 0, 0]:
         return Answer(None, None)
     match = _R1.fullmatch(text)
     return _both(match) if match else Answer(None, None)
@@ -63,7 +63,7 @@ def last_answer(text: str) -> str:
         if mark in text:
             text = text.rsplit(mark, 1)[1]
             break
-    for tag in _TAGS:
+    for tag in TAGS:
         text = text.split(tag)[0] if tag == "</answer>" else text.replace(tag, " ")
     return text.strip()
 
@@ -75,6 +75,6 @@ def after_think(text: str) -> str:
     '6 * 4   24'
     """
     text = text.rsplit("</think>", 1)[-1]
-    for tag in _TAGS:
+    for tag in TAGS:
         text = text.replace(tag, " ")
     return text.strip()

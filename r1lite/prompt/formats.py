@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..records import Answer, Group, UserError
+from ..config import RunConfig
+from ..records import Answer, Completion, Group, UserError
 from .answer import after_think, last_answer, split_answer, split_r1
 
 # arXiv 2501.12948v1, Table 1, word for word. It ends at "Assistant:": the model itself has to
@@ -35,10 +36,13 @@ TEMPLATES = {
 class Format:
     """A template and the way that completions to it are read.
 
-    template      holds {question}
+    template      holds {question}; not read where is_chat
     split         strict: a completion's thinking and final answer, or neither
     lenient       what stands where a final answer would, tags ignored; it rewards nothing
     question_end  characters taken off the end of a question, since the template has its own
+    is_chat       the prompt is written by the chat template of the model's tokenizer: see
+                  policy.load.Policy.prompt. Then `system` is the system prompt (empty: none, or
+                  the template's own), and `thinking` what templates with such a switch are told
     """
 
     name: str
@@ -46,9 +50,17 @@ class Format:
     split: Callable[[str], Answer] = split_answer
     lenient: Callable[[str], str] = last_answer
     question_end: str = ""
+    is_chat: bool = False
+    system: str = ""
+    thinking: bool = True
 
     def render(self, question: str) -> str:
-        """The prompt for a question."""
+        """The prompt for a question. Raises UserError where a tokenizer has to write it."""
+        if self.is_chat:
+            raise UserError(
+                f"format {self.name!r}: such prompts are written by the tokenizer of a model. Use "
+                "policy.prompt(question, fmt)."
+            )
         return self.template.replace("{question}", question.rstrip(self.question_end))
 
 
@@ -59,6 +71,7 @@ FORMATS: dict[str, Format] = {
     "r1-zero": R1_ZERO,
     "r1": Format("r1", R1_TEMPLATE, split_r1, after_think),
     "tiny-r1": Format("tiny-r1", TINY_TEMPLATE, split_r1, after_think),
+    "chat": Format("chat", "", split_r1, after_think, is_chat=True),
 }
 
 
@@ -75,6 +88,12 @@ def get_format(name: str | Format) -> Format:
         f"template {name!r} is unknown: it must be one of {', '.join({**FORMATS, **TEMPLATES})}. "
         "Choose one of those, or add yours to r1lite.prompt.FORMATS."
     )
+
+
+def format_of(cfg: RunConfig) -> Format:
+    """The format that a run's prompts are written in."""
+    fmt = get_format(cfg.template)
+    return replace(fmt, system=cfg.system, thinking=cfg.thinking) if fmt.is_chat else fmt
 
 
 def render(question: str, template: str | Format) -> str:
@@ -99,3 +118,21 @@ def parse(groups: Sequence[Group], fmt: str | Format) -> list[Group]:
         )
         for group in groups
     ]
+
+
+def read_behind(
+    prompt: str, question: str, completions: Sequence[Completion], fmt: Format
+) -> tuple[Completion, ...]:
+    """Completions to a chat prompt that ends inside the think block, or behind an empty one (that
+    is how thinking is switched off), taken apart as what follows it. Others are left to parse."""
+    behind = prompt.rpartition(question.strip())[2]
+    opened = behind.rfind("<think>")
+    if not fmt.is_chat or opened < 0:
+        return tuple(completions)
+
+    def split(text: str) -> Answer:
+        if "</think>" not in behind[opened:]:
+            return fmt.split("<think>" + text)
+        return replace(fmt.split("<think>none</think>" + text), think="")
+
+    return tuple(replace(c, answer=split(c.text)) for c in completions)

@@ -10,7 +10,7 @@ from ..config import RunConfig
 from ..evaluation import grade
 from ..learn.rollout import sample_row
 from ..policy import Policy, sample_groups
-from ..prompt import parse
+from ..prompt import format_of, parse
 from ..records import Group, Problem, UserError
 from ..rewards import is_right_answer
 from ..runlog import append_jsonl, read_jsonl, truncate_jsonl
@@ -90,7 +90,7 @@ def sample_for_eval(
             temperature=temperature,
             top_p=top_p,
             max_new_tokens=cfg.max_new_tokens,
-            template=cfg.template,
+            template=format_of(cfg),
             seed=EVAL_SEED,
         )
     return parse(dist.all_gather(groups), cfg.template)
