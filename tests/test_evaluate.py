@@ -16,9 +16,9 @@ from r1lite.evaluation import (
     pass_at_k,
     pass_curve,
 )
-from r1lite.evaluation.reflection import is_readable
+from r1lite.evaluation.reflection import is_readable, reflection_markers, second_attempts
 from r1lite.prompt import split_answer
-from r1lite.records import UNCHECKED, Completion, Group, Problem, UserError
+from r1lite.records import UNCHECKED, Answer, Completion, Group, Problem, UserError
 from r1lite.rewards import add_checker, score
 from r1lite.rewards.language import language_consistency
 from r1lite.stages.search import search_metrics
@@ -335,3 +335,14 @@ def test_evaluate_takes_template_and_limit_of_a_run(mini, cfg):
     assert report.rewards == {}
     given = evaluate(mini, problems, cfg, k=2, rewards={"format": 1.0, "none": lambda text: None})
     assert given.rewards == {"format": report.format}, "a mean of nothing is left out"
+
+
+def test_real_text_is_read_as_it_is_written():
+    """Signs stand at words there, sentences end without a space, Chinese has none at all."""
+    real = "Let me try 3. Wait, that's 4! Check: try again.\nTry 5? 等等，再检查一下。试试看。"
+    assert reflection_markers(real) == 4
+    assert second_attempts(real) == 4
+    assert reflection_markers("The waiter waits for checkers.") == second_attempts("A tryout.") == 0
+    twice = Answer("It is 24. So it is. It is 24.", "24")
+    assert not is_readable(twice, "en") and is_readable(Answer("It is 2.5. It is 2.6.", "2"), "en")
+    assert not is_readable(Answer("是二十四。对吗？是二十四。", "24"), "zh")

@@ -10,7 +10,13 @@ from ..records import Answer
 from ..rewards.language import language_consistency
 from ..world import reflection_words
 
-_ATTEMPT = re.compile(r"(?:^| )(?:try|试) ")
+# Chinese words have no space around them
+_ATTEMPT = re.compile(r"(?:\btry\b|试)(?=.)", re.IGNORECASE | re.DOTALL)
+_MARKER = re.compile(
+    "|".join(rf"\b{word}\b" if word.isascii() else word for word in reflection_words()),
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"\s*(?:[.!?]+(?=\s|$)|[。！？]+|\n)\s*")
 
 
 def reflection_markers(text: str) -> int:
@@ -18,9 +24,10 @@ def reflection_markers(text: str) -> int:
 
     >>> reflection_markers("try 1 + 2 . wait , try 2 + 2 . check 4")
     2
+    >>> reflection_markers("Wait, is that so? Check: the waiter waits. 等等，再检查一下。")
+    4
     """
-    markers = set(reflection_words())
-    return sum(word in markers for word in text.split())
+    return len(_MARKER.findall(text))
 
 
 def second_attempts(text: str) -> int:
@@ -40,6 +47,6 @@ def is_readable(answer: Answer, language: str) -> bool:
     """
     if answer.think is None:
         return False
-    sentences = [s.strip() for s in re.split(r" [.。] | [.。]$", answer.think) if s.strip()]
+    sentences = [s for s in _SENTENCE_END.split(answer.think) if s]
     one_language = language_consistency(answer.think, language) in (1.0, None)
     return one_language and len(sentences) == len(set(sentences))
