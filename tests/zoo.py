@@ -161,7 +161,7 @@ ZOO = {
 }  # fmt: skip
 
 
-def put(folder: Path, architecture: str) -> str:
+def put(folder: Path, architecture: str, **changes: int) -> str:
     """Write one of ZOO as a folder of the hub; its vocabulary is padded beyond its tokenizer's."""
     manner, fields = ZOO[architecture]
     tokenizer = tokenizer_of(manner)
@@ -170,7 +170,7 @@ def put(folder: Path, architecture: str) -> str:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **fields,
+        **fields | changes,
     )
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config)

@@ -35,7 +35,8 @@ def shard(model: Any, device: str, dtype: torch.dtype) -> None:
         "mesh": init_device_mesh(device, (dist.world_size(),)),
         "mp_policy": fsdp.MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
     }
-    for layer in model.get_decoder().layers:
+    parts = model.get_decoder().modules()
+    for layer in next(part for part in parts if isinstance(part, torch.nn.ModuleList)):
         fsdp.fully_shard(layer, **how)
     fsdp.fully_shard(model, **how)
     # the head's matrix is used beside the model's own forward: gather around the whole computation

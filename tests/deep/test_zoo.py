@@ -89,7 +89,7 @@ def test_answers_stop_where_the_model_stops(folder):
 @pytest.mark.parametrize("architecture", IN_VLLM)
 def test_vllm_samples_what_the_trainer_knows(architecture, tmp_path):
     """In a process of its own, as a process holds one engine; it proves a push at its start."""
-    folder = put(tmp_path, architecture)
+    folder = put(tmp_path, architecture, hidden_size=128, head_dim=32)  # as its kernels want it
     done = subprocess.run(
         [sys.executable, str(HERE), folder, str(tmp_path / "run")], capture_output=True, text=True,
         timeout=300, env=AROUND,
