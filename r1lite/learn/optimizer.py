@@ -53,10 +53,10 @@ def learning_rate_factor(cfg: TrainingConfig, step: int) -> float:
               min_learning_rate, which is a share of the peak too
     """
     warmup = min(1.0, step / max(cfg.warmup_steps, 1))
-    schedule, done = getattr(cfg, "schedule", "constant"), (step - 1) / cfg.steps
-    if schedule == "constant":
+    if cfg.schedule == "constant":
         return warmup
-    left = 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    done = (step - 1) / cfg.steps
+    left = 1 - done if cfg.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
     return warmup * (cfg.min_learning_rate + (1 - cfg.min_learning_rate) * left)
 
 
