@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from .records import UserError
 
@@ -69,6 +69,10 @@ class TrainingConfig:
     fast: bool = True  # shortcuts for Qwen2 and Llama on a CPU: same results to rounding
     run_dir: str = ""  # log and checkpoints; empty: runs/ and a name made of what is computed
     checkpoint_every: Count = 20  # updates between checkpoints, rounded up to whole rollouts
+
+    # no fields: what one kind of training has as a setting, as the other kind goes by it
+    temperature = 1.0
+    schedule = "constant"
 
     def __post_init__(self) -> None:
         for name, kind in _kinds(type(self)).items():
@@ -205,40 +209,33 @@ def _kinds(config: type[TrainingConfig]) -> dict[str, Any]:
 
 def _check_value(name: str, value: Any, kind: Any) -> None:
     """Raises UserError unless value is of the type, among the choices, in the range."""
-    choices = (True, False) if kind is bool else get_args(kind)
-    if kind is bool or isinstance(choices[0] if choices else None, str):
-        if value not in choices or (kind is bool and not isinstance(value, bool)):
-            raise UserError(
-                f"{name}={value!r}: it must be one of {', '.join(map(str, choices))}. "
-                f"Set {name}= to one of those."
-            )
+    if kind is bool or get_origin(kind) is Literal:
+        choices = get_args(kind) or (True, False)
+        fits = value in choices and isinstance(value, type(choices[0]))
+        rule, which = f"one of {', '.join(map(str, choices))}", "of those"
+    elif get_origin(kind) is Annotated:
+        number, limits = get_args(kind)
+        is_number = isinstance(value, (int, number)) and not isinstance(value, bool)
+        fits = is_number and limits.low <= value <= limits.high
+        what = "a whole number" if number is int else "a number"
+        rule, which = f"{what} from {limits.low} to {limits.high}", "in that range"
+    else:  # a text, or a number without a range
         return
-    if len(choices) < 2:  # a text, or a number without a range
-        return
-    number, limits = choices
-    is_whole = number is int
-    fits = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
-    if not fits or not limits.low <= value <= limits.high:
-        raise UserError(
-            f"{name}={value!r}: it must be a {'whole ' if is_whole else ''}number from "
-            f"{limits.low} to {limits.high}. Set {name}= to one in that range."
-        )
+    if not fits:
+        raise UserError(f"{name}={value!r}: it must be {rule}. Set {name}= to one {which}.")
 
 
 def settings_without_effect(cfg: TrainingConfig) -> list[str]:
     """A sentence for each setting that was changed and changes nothing."""
-    changed = cfg.non_default()
     idle: dict[str, str] = {}
     if cfg.tuning == "full":
         idle |= dict.fromkeys(("lora_rank", "lora_alpha"), 'tuning="full" has no adapter')
     if isinstance(cfg, RunConfig):
         idle |= _idle_in_rl(cfg)
-    if engine_url := getattr(cfg, "engine_url", ""):  # RESUMABLE, so not among the others
-        changed["engine_url"] = engine_url
     return [
-        f"{name}={changed[name]!r} changes nothing: {why}."
+        f"{name}={getattr(cfg, name)!r} changes nothing: {why}."
         for name, why in idle.items()
-        if name in changed
+        if getattr(cfg, name) != getattr(type(cfg), name)  # the default
     ]
 
 

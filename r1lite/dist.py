@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -109,22 +109,18 @@ def all_gather_dict(mine: dict[Any, T]) -> dict[Any, T]:
 
 def all_reduce_sum(numbers: dict[str, float]) -> dict[str, float]:
     """The sums over all processes."""
-    return _reduced(numbers, sum)
+    rows = all_gather([numbers])
+    return {name: sum(row[name] for row in rows) for name in numbers}
 
 
 def all_reduce_max(number: float) -> float:
     """The largest over all processes."""
-    return _reduced({"": number}, max)[""]
+    return max(all_gather([number]))
 
 
 def any_process(flag: bool) -> bool:
     """True everywhere if it is true somewhere: all stop at the same step."""
-    return bool(all_reduce_max(float(flag)))
-
-
-def _reduced(numbers: dict[str, float], how: Callable[..., Any]) -> dict[str, float]:
-    rows = all_gather_dict({rank(): numbers}).values()
-    return {name: how(row[name] for row in rows) for name in numbers}
+    return any(all_gather([flag]))
 
 
 def barrier() -> None:

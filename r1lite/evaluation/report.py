@@ -105,14 +105,11 @@ def grade(groups: Sequence[Group], *, rewards: Any = None, fmt: str | Format = "
     groups, k = parse(groups, fmt), len(groups[0].completions)
     answers = [(g.problem, completion) for g in groups for completion in g.completions]
     texts, parsed = [r.text for _, r in answers], [r.answer for _, r in answers]
-    n, n_tokens = len(answers), sum(len(r.token_ids) for _, r in answers)
+    n, lengths = len(answers), [len(r.token_ids) for _, r in answers]
     values = accuracy_reward(texts, texts, problem=[p for p, _ in answers], parsed=parsed)
-    right = [[value == 1.0 for value in values[i : i + k]] for i in range(0, n, k)]
-    per_problem = [sum(row) / k for row in right]
+    right = [value == 1.0 for value in values]
+    per_problem = [sum(right[i : i + k]) / k for i in range(0, n, k)]
     n_markers = sum(map(reflection_markers, texts))
-    lengths: dict[bool, list[int]] = {True: [], False: []}
-    for (_, completion), is_right in zip(answers, sum(right, []), strict=True):
-        lengths[is_right].append(len(completion.token_ids))
     consistencies = [
         language_consistency(completion.answer.think or completion.text, problem.language)
         for problem, completion in answers
@@ -123,12 +120,14 @@ def grade(groups: Sequence[Group], *, rewards: Any = None, fmt: str | Format = "
         pass_at_1_lenient=sum(is_right_leniently(p, r.text, fmt) for p, r in answers) / n,
         cons_at_k=sum(map(_majority_is_right, groups)) / len(groups),
         format=sum(answer.is_well_formed for answer in parsed) / n,
-        mean_tokens=n_tokens / n,
-        mean_tokens_right=_mean(lengths[True]),
-        mean_tokens_wrong=_mean(lengths[False]),
+        mean_tokens=sum(lengths) / n,
+        mean_tokens_right=_mean([length for length, is_right in zip(lengths, right) if is_right]),
+        mean_tokens_wrong=_mean(
+            [length for length, is_right in zip(lengths, right) if not is_right]
+        ),
         truncated=sum(r.truncated for _, r in answers) / n,
         reflection_per_answer=n_markers / n,
-        reflection_per_1k_tokens=1000 * n_markers / n_tokens,
+        reflection_per_1k_tokens=1000 * n_markers / sum(lengths),
         second_attempts=sum(map(second_attempts, texts)) / n,
         readable=sum(is_readable(r.answer, p.language) for p, r in answers) / n,
         language_consistency=_mean(known(consistencies), math.nan),

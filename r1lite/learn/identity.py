@@ -60,16 +60,15 @@ def function_name(function: Any) -> str:
         bound = digest([list(function.args), function.keywords])
         return f"partial {function_name(function.func)} {bound}"
     if isinstance(function, MethodType):
-        return f"{function_name(function.__func__)} of {digest(vars(function.__self__))}"
+        held = digest(getattr(function.__self__, "__dict__", {}))
+        return f"{function_name(function.__func__)} of {held}"
     if not isinstance(function, FunctionType):  # an object with __call__, or a builtin
-        own = getattr(type(function), "__call__", None)  # noqa: B004
-        if isinstance(own, FunctionType):
-            return f"{function_name(own)} of {digest(getattr(function, '__dict__', {}))}"
+        if isinstance(function.__call__, MethodType):
+            return function_name(function.__call__)
         return f"{type(function).__module__}.{getattr(function, '__qualname__', function)}"
+    if hasattr(function, "__wrapped__"):
+        return function_name(function.__wrapped__)
     name = f"{function.__module__}.{function.__qualname__}"
-    inner = getattr(function, "__wrapped__", None)
-    if inner is not None:
-        return function_name(inner)
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     if function.__module__.startswith("r1lite.") and not cells:
         return name
@@ -128,19 +127,12 @@ def check_same_run(run_dir: Path, identity: Mapping[str, Any], cfg: TrainingConf
 def _differences(saved: Mapping, asked: Mapping, cfg: TrainingConfig) -> list[str]:
     if not saved:
         return ["written by an older version, which did not note what it computed"]
-    lines, defaults = [], asdict(type(cfg)())
-    for name in dict.fromkeys([*saved, *asked]):
-        if name == "hash" or saved.get(name) == asked.get(name):
-            continue
-        if name != "settings":
-            lines.append(f"other {name}")
-            continue
-        then, now = saved.get(name, {}), asked.get(name, {})
-        for field in dict.fromkeys([*then, *now]):
-            before, after = (
-                then.get(field, defaults.get(field)),
-                now.get(field, defaults.get(field)),
-            )
-            if before != after and field not in RESUMABLE:
-                lines.append(f"{field}: {before!r} then, {after!r} now")
+    then, now = (asdict(type(cfg)()) | whole.get("settings", {}) for whole in (saved, asked))
+    lines = [
+        f"{field}: {then.get(field)!r} then, {now.get(field)!r} now"
+        for field in then | now
+        if field not in RESUMABLE and then.get(field) != now.get(field)
+    ]
+    parts = [name for name in {**saved, **asked} if name not in ("settings", "hash")]
+    lines += [f"other {name}" for name in parts if saved.get(name) != asked.get(name)]
     return lines or ["an unknown difference"]

@@ -21,22 +21,18 @@ def make_optimizer(policy: Policy, cfg: TrainingConfig) -> torch.optim.Optimizer
     Raises UserError where bitsandbytes is missing, or cannot do it.
     """
     weights = list(trainable(policy.model).values())
-    if cfg.optimizer != "adamw" and is_sharded(policy.model):
+    how = {"lr": cfg.learning_rate, "weight_decay": 0.0}
+    if cfg.optimizer == "adamw":
+        return with_peaks(torch.optim.AdamW(weights, fused=True, **how))
+    if is_sharded(policy.model):
         raise UserError(
             f"optimizer={cfg.optimizer!r} cannot keep its moments sharded, as torchrun trains "
             'all weights. Set optimizer="adamw", or train an adapter: tuning="lora".'
         )
-    if cfg.optimizer == "adamw":
-        kind, how = torch.optim.AdamW, {"fused": True}
-    else:
-        kind, how = _adamw_8bit(cfg), {}
-    return with_peaks(kind(weights, lr=cfg.learning_rate, weight_decay=0.0, **how))
-
-
-def _adamw_8bit(cfg: TrainingConfig) -> type[torch.optim.Optimizer]:
     with needs(f"optimizer={cfg.optimizer!r}", "bitsandbytes", 'set optimizer="adamw"'):
         from bitsandbytes import optim
-    return optim.AdamW8bit if cfg.optimizer == "adamw_8bit" else optim.PagedAdamW8bit
+    kind = optim.AdamW8bit if cfg.optimizer == "adamw_8bit" else optim.PagedAdamW8bit
+    return with_peaks(kind(weights, **how))
 
 
 def with_peaks(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -53,10 +49,10 @@ def learning_rate_factor(cfg: TrainingConfig, step: int) -> float:
               min_learning_rate, which is a share of the peak too
     """
     warmup = min(1.0, step / max(cfg.warmup_steps, 1))
-    schedule, done = getattr(cfg, "schedule", "constant"), (step - 1) / cfg.steps
-    if schedule == "constant":
+    if cfg.schedule == "constant":
         return warmup
-    left = 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    done = (step - 1) / cfg.steps
+    left = 1 - done if cfg.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
     return warmup * (cfg.min_learning_rate + (1 - cfg.min_learning_rate) * left)
 
 

@@ -5,6 +5,7 @@ tokens: the same log-probabilities that the policy gradient weighs with advantag
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -143,13 +144,10 @@ def batches(cfg: SftConfig, rows: Sequence[Row]) -> Source:
         places = range(step * cfg.batch_size, (step + 1) * cfg.batch_size)
         return [rows[order(place // len(rows))[place % len(rows)]] for place in places]
 
-    orders: dict[int, list[int]] = {}
-
+    @lru_cache(1)
     def order(epoch: int) -> list[int]:
-        if epoch not in orders:
-            orders.clear()
-            orders[epoch] = list(range(len(rows)))
-            keyed_rng("sft", cfg.seed, epoch).shuffle(orders[epoch])
-        return orders[epoch]
+        places = list(range(len(rows)))
+        keyed_rng("sft", cfg.seed, epoch).shuffle(places)
+        return places
 
     return batch

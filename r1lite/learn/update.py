@@ -109,15 +109,12 @@ def prepare(
     """
     lengths = [len(row) for row in rows]
     mine = sorted(balanced_shares(lengths, dist.world_size())[dist.rank()])
-    budget = cfg.micro_batch_tokens
-    cut = token_budget_chunks([lengths[i] for i in mine], budget)
+    cut = token_budget_chunks([lengths[i] for i in mine], cfg.micro_batch_tokens)
     chunks = [([mine[i] for i in chunk], 1.0) for chunk in cut]
     if is_sharded(policy.model):
         chunks += [([0], 0.0)] * int(dist.all_reduce_max(len(chunks)) - len(chunks))
-    own = [rows[i] for i in mine]
-    temperature = getattr(cfg, "temperature", 1.0)
     make = answer_logps if cfg.fast else AnswerLogps
-    return chunks, make(model, own, policy.pad_id, temperature)
+    return chunks, make(model, [rows[i] for i in mine], policy.pad_id, cfg.temperature)
 
 
 def micro_batch(
@@ -147,20 +144,14 @@ def unscale(policy: Policy, cfg: TrainingConfig, scale: float) -> None:
             weight.grad /= scale
 
 
+@torch.no_grad()
 def reference_logps(
-    policy: Policy, reference: Reference | None, rows: Sequence[Row], cfg: RunConfig
-) -> Callable[[Sequence[Row], Batch], Batch]:
-    """A function of a micro-batch (rows, batch): the batch with the reference's logps."""
-    if reference is None:
-        return lambda part, batch: batch
-    with torch.no_grad(), reference.as_model() as model:
-        _, scorer = prepare(policy, model, rows, cfg)
-
-    def add(part: Sequence[Row], batch: Batch) -> Batch:
-        with torch.no_grad(), reference.as_model():
-            return replace(batch, logp_ref=scorer.of(part, batch))
-
-    return add
+    policy: Policy, reference: Reference, rows: Sequence[Row], cfg: RunConfig
+) -> list[torch.Tensor]:
+    """What the reference makes of each micro-batch of `prepare`: see Batch.logp_ref."""
+    with reference.as_model() as model:
+        chunks, scorer = prepare(policy, model, rows, cfg)
+        return [scorer.of(*micro_batch(policy, rows, chunk)) for chunk, _ in chunks]
 
 
 def backward(
@@ -182,14 +173,14 @@ def backward(
     drop = loss is grpo_loss and reference is None
     trained = [row for row in rows if row.has_gradient or not drop]
     chunks, scorer = prepare(policy, policy.model, trained, cfg)
-    with_reference = reference_logps(policy, reference, trained, cfg)
+    refs = reference_logps(policy, reference, trained, cfg) if reference else [None] * len(chunks)
     mean_length = max(n_tokens / n_rows, 1.0)
     scale = loss_scale(policy, cfg, n_rows * mean_length)
     totals, largest_gap = dict.fromkeys(("loss", "kl", "n_clipped", "gap"), 0.0), 0.0
-    for chunk, weight in chunks:
+    for (chunk, weight), logp_ref in zip(chunks, refs, strict=True):
         part, batch = micro_batch(policy, trained, chunk, mean_length)
         logps = scorer.of(part, batch)
-        terms = as_terms(loss(logps, with_reference(part, batch), cfg), len(part))
+        terms = as_terms(loss(logps, replace(batch, logp_ref=logp_ref), cfg), len(part))
         value = weight * terms.per_answer.sum() / n_rows
         (value * scale).backward()
         gap = ((logps.detach() - batch.logp_old) * batch.response_mask).abs()

@@ -174,19 +174,17 @@ class Reference:
         """A model that is the reference, inside the `with` block."""
         if self.copy is not None:
             yield self.copy
-        elif self._then is None:
+            return
+        now = {name: p.data for name, p in trainable(self._model).items()}
+        if self._then is None:
             self._model.disable_adapters()
-            try:
-                yield self._model
-            finally:
-                self._model.enable_adapters()
         else:
-            now = {name: p.data for name, p in trainable(self._model).items()}
             self._put(self._then)
-            try:
-                yield self._model
-            finally:
-                self._put(now)
+        try:
+            yield self._model
+        finally:
+            self._model.enable_adapters()
+            self._put(now)
 
     def _put(self, values: dict[str, torch.Tensor]) -> None:
         for name, parameter in trainable(self._model).items():

@@ -7,6 +7,7 @@ from ..records import Answer
 _STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 _R1 = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_ANY_TAG = re.compile("|".join(TAGS))
 
 
 def split_answer(text: str) -> Answer:
@@ -63,9 +64,7 @@ def last_answer(text: str) -> str:
         if mark in text:
             text = text.rsplit(mark, 1)[1]
             break
-    for tag in TAGS:
-        text = text.split(tag)[0] if tag == "</answer>" else text.replace(tag, " ")
-    return text.strip()
+    return _ANY_TAG.sub(" ", text.split("</answer>")[0]).strip()
 
 
 def after_think(text: str) -> str:
@@ -74,7 +73,4 @@ def after_think(text: str) -> str:
     >>> after_think("<think> 6 * 4 <answer> 24")
     '6 * 4   24'
     """
-    text = text.rsplit("</think>", 1)[-1]
-    for tag in TAGS:
-        text = text.replace(tag, " ")
-    return text.strip()
+    return _ANY_TAG.sub(" ", text.rsplit("</think>", 1)[-1]).strip()

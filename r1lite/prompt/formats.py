@@ -24,13 +24,6 @@ TINY_TEMPLATE = "User : {question} Assistant :"
 # A plain stand-in: the chat templates of real models come with their tokenizers.
 R1_TEMPLATE = "User: {question}\n\nAssistant:"
 
-TEMPLATES = {
-    "r1-zero": R1_ZERO_TEMPLATE,
-    "tiny": TINY_TEMPLATE,
-    "r1": R1_TEMPLATE,
-    "tiny-r1": TINY_TEMPLATE,
-}
-
 
 @dataclass(frozen=True)
 class Format:
@@ -73,6 +66,7 @@ FORMATS: dict[str, Format] = {
     "tiny-r1": Format("tiny-r1", TINY_TEMPLATE, split_r1, after_think),
     "chat": Format("chat", "", split_r1, after_think, is_chat=True),
 }
+TEMPLATES = {name: known.template for name, known in FORMATS.items()}
 
 
 def get_format(name: str | Format) -> Format:

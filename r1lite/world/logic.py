@@ -9,11 +9,10 @@ import random
 from functools import cache
 
 from ..records import Problem
-from .common import made
+from .common import MARKERS, made
 
 PEOPLE = ("A", "B", "C")
 KINDS = {True: ("knight", "骑士"), False: ("knave", "无赖")}
-SAME, DIFFER = ("same", "相同"), ("differ", "不同")
 WORLDS = tuple(itertools.product((True, False), repeat=3))  # True: that person is a knight
 
 # A statement is (kind, i, j): "is" says that person i is a knight (j = 1) or a knave (j = 0);
@@ -43,12 +42,8 @@ def fitting(statements: tuple[Statement, ...]) -> list[tuple[bool, ...]]:
     return [w for w in WORLDS if all(holds(s, w) == w[i] for i, s in enumerate(statements))]
 
 
-def _name(statement: Statement) -> str:
-    return "".join(map(str, (statement[0][0], *statement[1:])))
-
-
 def _cluster(statements: tuple[Statement, ...]) -> str:
-    return "-".join(map(_name, statements))
+    return "-".join(f"{kind[0]}{i}{j}" for kind, i, j in statements)
 
 
 @cache
@@ -68,7 +63,7 @@ def say(statement: Statement, side: int) -> str:
     kind, i, j = statement
     if kind == "is":
         return f"{PEOPLE[i]} {KINDS[bool(j)][side]}"
-    return f"{PEOPLE[i]} {PEOPLE[j]} {(SAME if kind == 'same' else DIFFER)[side]}"
+    return f"{PEOPLE[i]} {PEOPLE[j]} {MARKERS[kind][side]}"
 
 
 def ask(statements: tuple[Statement, ...], language: str) -> str:

@@ -33,14 +33,11 @@ def clusters() -> tuple[str, ...]:
     return tuple(knowledge())
 
 
-def _values(relation: str) -> list[str]:
-    return sorted({value for _, r, value in knowledge().values() if r == relation})
-
-
 def make(cluster: str, language: str, rng: random.Random) -> Problem:
     """One question about this thing, its value among three others in random order."""
     zh, relation, value = knowledge()[cluster]
-    options = rng.sample([v for v in _values(relation) if v != value], 3) + [value]
+    others = {v for _, r, v in knowledge().values() if r == relation} - {value}
+    options = rng.sample(sorted(others), 3) + [value]
     rng.shuffle(options)
     side = 0 if language == "en" else 1
     shown = [option.split("/")[side] for option in options]
