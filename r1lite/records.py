@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,14 @@ def needs(who: str, package: str, instead: str, install: str = "") -> Iterator[N
             f"{who} needs {package} ({error}): run `{install or f'pip install {package}'}`, "
             f"or {instead}."
         ) from error
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that says something; one with half a character (a surrogate, where
+    text was cut by its bytes) cannot be tokenised or written, and is none."""
+    return (
+        isinstance(value, str) and bool(value.strip()) and not re.search("[\ud800-\udfff]", value)
+    )
 
 
 @dataclass(frozen=True)
@@ -62,13 +71,14 @@ class Problem:
         """Build a problem from a JSON row, or from that of a data set.
 
         A data set gives every row every key of gold, None where a row has none: these are left out.
-        Raises UserError naming any key that is missing.
+        Raises UserError naming any key that is missing, and what is not a text but should be one.
         """
-        missing = [key for key in cls.REQUIRED if key not in row]
+        texts = {key: is_text(row.get(key)) for key in cls.REQUIRED} | {"gold": "gold" in row}
+        missing = [f"{k} (has {row[k]!r:.60})" if k in row else k for k in texts if not texts[k]]
         if missing:
             raise UserError(
                 f"{where} lacks {', '.join(missing)}: every problem needs the keys "
-                f"{', '.join(cls.REQUIRED)}. Add the missing ones, or leave the row out."
+                f"{', '.join(cls.REQUIRED)}, all but gold texts. Add them, or leave the row out."
             )
         gold = row["gold"]
         if isinstance(gold, Mapping):
