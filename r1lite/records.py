@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,11 +35,11 @@ def needs(who: str, package: str, instead: str, install: str = "") -> Iterator[N
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is a text that says something; one with half a character (a surrogate, where
-    text was cut by its bytes) cannot be tokenised or written, and is none."""
-    return (
-        isinstance(value, str) and bool(value.strip()) and not re.search("[\ud800-\udfff]", value)
-    )
+    """Whether a value is a text that says something. One with half a character (a surrogate, where
+    text was cut within it) is none: it cannot be tokenised or written."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    return value == value.encode(errors="ignore").decode()
 
 
 @dataclass(frozen=True)

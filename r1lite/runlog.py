@@ -96,7 +96,7 @@ def read_bytes(path: Path | str) -> bytes:
     """What a file holds, unpacked if gzip packed it; raises UserError if it cannot be read."""
     try:
         if not Path(path).is_file():  # to read a pipe or a device may never end
-            raise OSError("there is no such file")
+            raise OSError("no file is there")
         data = Path(path).read_bytes()
         return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except (OSError, EOFError, zlib.error) as error:
@@ -140,16 +140,14 @@ def _lines(path: Path | str, whole: bool) -> Iterator[tuple[str, dict[str, Any]]
             continue
         try:
             line.encode()  # fails for bytes that are no UTF-8
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = {**json.loads(line)}
+        except (ValueError, TypeError, RecursionError) as error:
             if number == len(lines) and not whole:
                 return
             raise UserError(
-                f"{path}, line {number} is not JSON ({getattr(error, 'msg', error)}): "
-                f"{line[:60]!r}. Every line must hold one JSON object; fix or delete that line."
+                f"{path}, line {number} is no JSON object ({getattr(error, 'msg', error)}): "
+                f"{line[:60]!r}. Every line must hold one; fix or delete that line."
             ) from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number} is {line[:60]!r}: it must be a JSON object.")
         yield line, row
 
 

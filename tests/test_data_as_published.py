@@ -287,10 +287,10 @@ def test_bytes_of_another_encoding_are_named_by_their_line(tmp_path, way):
 DAMAGED = {
     "half packed": ("a.jsonl.gz", gzip.compress(lines(ROWS * 50).encode())[:-20], "whole file"),
     "not packed well": ("a.jsonl.gz", gzip.compress(lines(ROWS).encode())[:20] + b"?" * 9, "whole"),
-    "half a line": ("a.jsonl", lines(ROWS).encode()[:-9], "line 3 is not JSON"),
+    "half a line": ("a.jsonl", lines(ROWS).encode()[:-9], "line 3 is no JSON"),
     "half a line, packed": ("a.jsonl.gz", gzip.compress(lines(ROWS).encode()[:-9]), "line 3"),
     "unequal columns": ("a.json", b'{"question": ["a"], "answer": ["#### 1", "2"]}', "read"),
-    "too deep": ("a.jsonl", b"[" * 100_000, "line 1 is not JSON"),
+    "too deep": ("a.jsonl", b"[" * 100_000, "line 1 is no JSON"),
     "too deep in json": ("a.json", b"[" * 100_000, "could not be read"),
     "long number": ("a.jsonl", b'{"question": "q", "answer": ' + b"9" * 5000 + b"}", "line 1"),
     "parquet of nothing": ("a.parquet", b"PAR1PAR1", "could not be read"),
@@ -345,7 +345,7 @@ def test_a_run_with_a_damaged_log_says_so_and_goes_on_once_it_is_mended(cfg):
     path = run.run_dir / "metrics.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b'{"step": 2', b'{"step" 2'))
-    assert f"{path}, line 2 is not JSON" in complaint(train, cfg, rewards=VARIED, progress=False)
+    assert f"{path}, line 2 is no JSON" in complaint(train, cfg, rewards=VARIED, progress=False)
     path.write_bytes(whole + b'{"step": 4, "rew')
     logs = train(cfg, rewards=VARIED, progress=False).logs
     assert [row.step for row in logs] == list(range(1, cfg.steps + 1))

@@ -147,14 +147,13 @@ def _own_problem(row: Mapping[str, Any], where: str) -> Problem:
         raise UserError(f"{where}: {error}") from None
     if family == "maths" and "answer" in gold:
         gold["answer"] = number_text(gold["answer"]) or gold["answer"]
+    like = GOLD_LIKE.get(family, {})
     for key in gold_keys:
-        example = GOLD_LIKE.get(family, {}).get(key)
-        if key not in gold or not _is_like(gold[key], example):
-            what = f"lacks {key}" if key not in gold else f"has {key} {gold[key]!r:.60}"
-            like = f", {key} like {example!r}" if key in gold else ""
+        if key not in gold or not _is_like(gold[key], like.get(key)):
+            what = f"has {key} {gold[key]!r:.60}" if key in gold else f"lacks {key}"
             raise UserError(
                 f"{where}: gold {what}: the checker of family {family!r} needs "
-                f"{', '.join(gold_keys)}{like}. Correct it, or leave the row out."
+                f"{like or ', '.join(gold_keys)} or the like. Correct it, or leave the row out."
             )
     return problem
 

@@ -19,7 +19,11 @@ def file_rows(file: Path) -> list[dict[str, Any]]:
     if kind not in (".json", ".parquet"):
         return read_jsonl(file, whole=True)
     try:
-        rows = _parquet(file) if kind == ".parquet" else _rows(json.loads(read_text(file)))
+        if kind == ".parquet":
+            with needs(str(file), "pyarrow", "give a .jsonl file, as GSM8K has on GitHub"):
+                import pyarrow.parquet  # pandas would make NaN of None, and 3.0 of 3 beside it
+            return pyarrow.parquet.read_table(pyarrow.BufferReader(read_bytes(file))).to_pylist()
+        rows = _rows(json.loads(read_text(file)))
     except UserError:
         raise
     except (ValueError, OSError, NotImplementedError, RecursionError) as error:
@@ -32,12 +36,6 @@ def file_rows(file: Path) -> list[dict[str, Any]]:
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{file} holds {str(rows)[:60]!r}: it must hold JSON objects. Fix it.")
     return rows
-
-
-def _parquet(file: Path) -> list[dict[str, Any]]:
-    with needs(f"{file}", "pyarrow", "give a .jsonl file (GitHub: openai/grade-school-math)"):
-        import pyarrow.parquet  # pandas would make NaN of None, and 3.0 of 3 beside it
-    return pyarrow.parquet.read_table(pyarrow.BufferReader(read_bytes(file))).to_pylist()
 
 
 def _rows(content: Any) -> list[Any]:
