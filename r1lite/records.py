@@ -34,6 +34,14 @@ def needs(who: str, package: str, instead: str, install: str = "") -> Iterator[N
         ) from error
 
 
+def is_text(value: Any) -> bool:
+    """Whether a value is a text that says something. One with half a character (a surrogate, where
+    text was cut within it) is none: it cannot be tokenised or written."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    return value == value.encode(errors="ignore").decode()
+
+
 @dataclass(frozen=True)
 class Problem:
     """One question with what is needed to check an answer to it.
@@ -62,13 +70,14 @@ class Problem:
         """Build a problem from a JSON row, or from that of a data set.
 
         A data set gives every row every key of gold, None where a row has none: these are left out.
-        Raises UserError naming any key that is missing.
+        Raises UserError naming any key that is missing, and what is not a text but should be one.
         """
-        missing = [key for key in cls.REQUIRED if key not in row]
+        texts = {key: is_text(row.get(key)) for key in cls.REQUIRED} | {"gold": "gold" in row}
+        missing = [f"{k} (has {row[k]!r:.60})" if k in row else k for k in texts if not texts[k]]
         if missing:
             raise UserError(
                 f"{where} lacks {', '.join(missing)}: every problem needs the keys "
-                f"{', '.join(cls.REQUIRED)}. Add the missing ones, or leave the row out."
+                f"{', '.join(cls.REQUIRED)}, all but gold texts. Add them, or leave the row out."
             )
         gold = row["gold"]
         if isinstance(gold, Mapping):

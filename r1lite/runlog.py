@@ -1,12 +1,14 @@
 """Run logs: JSON lines that every plot reads, written so that a kill at any time loses nothing."""
 
 import contextlib
+import gzip
 import json
 import os
 import platform
 import shutil
 import sys
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,42 +92,74 @@ def append_jsonl(path: Path | str, row: Mapping[str, Any]) -> None:
         ) from error
 
 
-def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
-    """All rows of a file; raises UserError with the line number of a damaged one."""
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"there is no file {path}: a .jsonl file was expected. Check the path.")
-    rows = []
+def read_bytes(path: Path | str) -> bytes:
+    """What a file holds, unpacked if gzip packed it; raises UserError if it cannot be read."""
+    try:
+        if not Path(path).is_file():  # to read a pipe or a device may never end
+            raise OSError("no file is there")
+        data = Path(path).read_bytes()
+        return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{path} could not be read ({error}): it must be a whole file, and no folder, pipe or "
+            "device. Check the path; write what comes out of a pipe to a file first."
+        ) from error
+
+
+def read_text(path: Path | str, errors: str = "strict") -> str:
+    """The text of a file in UTF-8 or UTF-16; raises UserError naming the line that is neither.
+
+    errors  "surrogateescape" lets it pass, as half characters (see bytes.decode)
+    """
+    data = read_bytes(path)
+    try:
+        return data.decode(json.detect_encoding(data), errors)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}, line {line} is neither UTF-8 nor UTF-16 ({error.reason}): it must be one. "
+            "Convert the file, from Latin-1 by `iconv -f latin1 -t utf-8 OLD > NEW`."
+        ) from error
+
+
+def read_jsonl(path: Path | str, whole: bool = False) -> list[dict[str, Any]]:
+    """All rows of a file of JSON lines.
+
+    whole  False: of a log. The half line that a kill leaves at its end is left out
+    Raises UserError with the line number of any other that is damaged.
+    """
+    return [row for _, row in _lines(path, whole)]
+
+
+def _lines(path: Path | str, whole: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line with the row that it holds."""
     # not splitlines: a model may write U+2028, which it takes for the end of a line
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    lines = read_text(path, "strict" if whole else "surrogateescape").split("\n")
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            line.encode()  # fails for bytes that are no UTF-8
+            row = {**json.loads(line)}
+        except (ValueError, TypeError, RecursionError) as error:
+            if number == len(lines) and not whole:
+                return
             raise UserError(
-                f"{path}, line {number} is not JSON ({error.msg}): {line[:60]!r}. Every line must "
-                "hold one JSON object; fix or delete that line."
+                f"{path}, line {number} is no JSON object ({getattr(error, 'msg', error)}): "
+                f"{line[:60]!r}. Every line must hold one; fix or delete that line."
             ) from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number} is {line[:60]!r}: it must be a JSON object.")
-        rows.append(row)
-    return rows
+        yield line, row
 
 
 def truncate_jsonl(path: Path | str, last_step: int) -> None:
-    """Keep the rows up to a step, so that a resumed run does not write a step twice."""
+    """Keep the rows up to a step, so that a resumed run does not write a step twice.
+
+    Raises UserError, and changes nothing, if a line is damaged that no kill has left so.
+    """
     path = Path(path)
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break  # the half line that a kill left behind
-        if row.get("step", 0) <= last_step:
-            kept.append(line)
+    kept = [line for line, row in _lines(path, whole=False) if row.get("step", 0) <= last_step]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 

@@ -272,7 +272,7 @@ BAD = {
     "gsm8k with an empty gold": (GSM8K[0] | {"answer": "so\n#### "}, "####", "GSM8K"),
     "math without a box": (MATH[0] | {"solution": "it is 3"}, "it is 3", "\\boxed{}"),
     "no question": (GSM8K[0] | {"question": " "}, "has no question", "GSM8K"),
-    "no answer": (GSM8K[0] | {"answer": None}, "question, answer", "problem and solution"),
+    "no answer": (GSM8K[0] | {"answer": None}, "has no answer", "####"),
 }
 
 

@@ -16,7 +16,7 @@ from .identity import identity_of
 from .models import load_for, make_reference
 from .objective import grpo_loss
 from .optimizer import make_optimizer, optimizer_step
-from .rollout import chosen, draws, rollout_metrics, sample, sample_row, score_all
+from .rollout import chosen, draws, fitting, rollout_metrics, sample, sample_row, score_all
 from .run import Hook, Result, Run
 from .update import AdvantageFunction, LossFunction, backward, compute_advantages, minibatches
 
@@ -74,6 +74,7 @@ def grpo(
     """The loop itself (arXiv 2402.03300, algorithm 1): everything else is in Run."""
     optimizer, reference = make_optimizer(policy, cfg), make_reference(policy, cfg)
     run.keep(policy=policy, optimizer=optimizer, reference=reference)
+    pool = fitting(pool, policy, cfg)
     sampler = start_sampling(run, policy, cfg)
     for step in run.rollouts(cfg.updates_per_rollout):
         now, groups = cfg.at(step), []  # the settings of this step, and its groups of answers

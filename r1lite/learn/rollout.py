@@ -5,15 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean
 from typing import Any
 
+from tqdm import tqdm
+
 from .. import dist
 from ..config import RunConfig
 from ..policy.engine import Sampling
 from ..policy.load import Policy
 from ..policy.sample import sample_parts
 from ..prompt import format_of
-from ..records import Group, Problem, is_unchecked, known
+from ..records import Group, Problem, UserError, is_unchecked, known
 from ..rewards import Reward, as_rewards, overlong_penalty, score
-from ..world import keyed_rng, make_problem
+from ..world import keyed_order, make_problem
 from .clock import Clock
 
 ATTEMPTS = 4  # draws of a rollout with dynamic sampling, after which it takes what there is
@@ -24,15 +26,44 @@ def draw_problems(
 ) -> list[Problem]:
     """The problems of a rollout (counted from 0): the same for the same seed, in any process.
 
-    pool     problems to draw from; empty generates them from the train split of cfg.family
-    attempt  0, or which further draw of this rollout it is (dynamic sampling)
+    pool     problems to walk through, in another order each epoch; empty generates problems from
+             the train split of cfg.family
+    attempt  0, or which further draw of this rollout it is (dynamic sampling): the problems that
+             come next in the walk. The next rollout starts where it would have without them
+    A rollout holds no problem twice before it holds all of them: one that goes on into the next
+    epoch passes over what it holds. So every problem is seen in every epoch; if the epoch ended
+    with its last whole rollout instead, up to n_problems - 1 would not be.
     """
-    n = cfg.n_problems
-    if pool:
-        again = (attempt,) if attempt else ()
-        return keyed_rng("pool", cfg.seed, rollout, *again).choices(pool, k=n)
+    n, size = cfg.n_problems, len(pool)
     numbers = range(attempt * n, (attempt + 1) * n)
-    return [make_problem(cfg.family, "train", cfg.seed, rollout, i) for i in numbers]
+    if not pool:
+        return [make_problem(cfg.family, "train", cfg.seed, rollout, i) for i in numbers]
+    different = min(numbers.stop, size)
+    walk = range(rollout * n, rollout * n + 2 * different)  # at least half of these are different
+    places = [keyed_order(size, "pool", cfg.seed, i // size)[i % size] for i in walk]
+    places = list(dict.fromkeys(places))[:different]
+    return [pool[places[i % different]] for i in numbers]
+
+
+def fitting(problems: Sequence[Problem], policy: Policy, cfg: RunConfig) -> list[Problem]:
+    """The problems whose prompt and longest answer fit the policy's context; says how many do not.
+
+    Raises UserError if none fits, or if a word of one is unknown to the policy's tokenizer.
+    """
+    longest = cfg.at(cfg.extend_length_after + 1).max_new_tokens  # whatever cfg.steps is by now
+    fmt = format_of(cfg)
+    lengths = [len(policy.encode(policy.prompt(p.question, fmt))) for p in problems]
+    kept = [p for p, n in zip(problems, lengths) if n + longest <= policy.max_length]
+    said = (
+        f"{len(problems) - len(kept)} of {len(problems)} problems are left out: prompt and answer "
+        f"do not fit the context of {policy.max_length} tokens; the longest prompt has "
+        f"{max(lengths, default=0)}, an answer may have {longest}"
+    )
+    if problems and not kept:
+        raise UserError(f"{said}. Lower max_new_tokens, or shorten the questions.")
+    if len(kept) < len(problems) and dist.is_main_process():
+        tqdm.write(f"warning: {said}.")
+    return kept
 
 
 def draws(
@@ -106,11 +137,6 @@ def rewards_of(cfg: RunConfig, given: Any = None) -> list[Reward]:
 
     also = [Reward("overlong", overlong)] if cfg.overlong_buffer else []
     return as_rewards(given, cfg.reward_weights, also)
-
-
-def reward(groups: Sequence[Group], cfg: RunConfig, rewards: Any = None) -> list[Group]:
-    """Score groups by the rules of cfg, and by rewards that are given."""
-    return score(groups, rewards_of(cfg, rewards), cfg.template)
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:

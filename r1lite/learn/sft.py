@@ -4,8 +4,7 @@ texts -> tokens -> batch -> loss -> step -> log. The loss is the mean of -log p 
 tokens: the same log-probabilities that the policy gradient weighs with advantages.
 """
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import torch
 from .. import dist
 from ..config import SftConfig
 from ..policy.load import Policy
-from ..records import StepLog, UserError
-from ..runlog import read_jsonl
-from ..world import keyed_rng
+from ..records import StepLog, UserError, is_text
+from ..world import file_rows, keyed_order
 from .batching import Row
 from .identity import identity_of
 from .models import load_for
@@ -97,24 +95,28 @@ def sft_backward(policy: Policy, rows: Sequence[Row], cfg: SftConfig) -> dict[st
 
 
 def read_examples(cfg: SftConfig, rows: Sequence[Any] | None) -> list[dict[str, str]]:
-    """The rows handed in, or those of the file cfg.data, each checked."""
+    """The rows handed in, or those of the file cfg.data (world.file_rows), checked."""
     if rows is None and not cfg.data:
         raise UserError(
             "there is nothing to train on: set data= to a .jsonl file, or hand in examples=, with "
             "rows of prompt and completion, or of text."
         )
     where = "examples" if rows is not None else cfg.data
-    found = list(rows) if rows is not None else read_jsonl(Path(cfg.data))
-    for number, row in enumerate(found, start=1):
-        is_pair = isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str)
-        if not is_pair and not isinstance(row.get("text"), str):
+    examples = []
+    for number, row in enumerate(file_rows(Path(cfg.data)) if rows is None else rows, start=1):
+        cells = dict(row) if isinstance(row, Mapping) else {"no columns but": row}
+        is_pair = isinstance(cells.get("prompt"), str) and is_text(cells.get("completion"))
+        if not is_pair and not is_text(cells.get("text")):
+            shown = ", ".join(f"{name} {cell!r:.40}" for name, cell in cells.items())
             raise UserError(
-                f"{where}, row {number} has {', '.join(map(str, row)) or 'no columns'}: a row "
-                "needs the texts prompt and completion, or text. Rename its columns."
+                f"{where}, row {number} has {shown or 'no columns'}: a row needs the texts prompt "
+                "and completion, or text, and they must say something. Correct it or leave it out."
             )
-    if not found:
+        names = ("prompt", "completion") if is_pair else ("text",)
+        examples.append({name: cells[name] for name in names})
+    if not examples:
         raise UserError(f"{where} holds no rows: at least one is needed.")
-    return found
+    return examples
 
 
 def tokenise(policy: Policy, examples: Sequence[dict[str, str]], cfg: SftConfig) -> list[Row]:
@@ -142,12 +144,7 @@ def batches(cfg: SftConfig, rows: Sequence[Row]) -> Source:
 
     def batch(step: int) -> list[Row]:
         places = range(step * cfg.batch_size, (step + 1) * cfg.batch_size)
-        return [rows[order(place // len(rows))[place % len(rows)]] for place in places]
+        return [rows[keyed_order(n, "sft", cfg.seed, i // n)[i % n]] for i in places]
 
-    @lru_cache(1)
-    def order(epoch: int) -> list[int]:
-        places = list(range(len(rows)))
-        keyed_rng("sft", cfg.seed, epoch).shuffle(places)
-        return places
-
+    n = len(rows)
     return batch

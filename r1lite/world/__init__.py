@@ -6,11 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..records import Problem, UserError
+from ..records import Problem, UserError, is_text
 from . import chat, countdown, logic, programs, science
 from .checkers import (
     CHECKERS,
     FAMILIES,
+    GOLD_LIKE,
     Checker,
     add_checker,
     check_answer,
@@ -18,8 +19,9 @@ from .checkers import (
     check_leniently,
     checker_of,
 )
-from .common import LANGUAGES, is_held_out, keyed_rng, reflection_words
-from .datasets import DATA_SETS, DataSet, format_of, last_boxed, read_rows
+from .common import LANGUAGES, is_held_out, keyed_order, keyed_rng, reflection_words
+from .datasets import DATA_SETS, DataSet, format_of, last_boxed, number_text, read_rows
+from .files import file_rows
 
 SPLITS = ("train", "held_out")
 
@@ -138,18 +140,32 @@ def _problem_in_memory(row: Any, name: str, where: str) -> Problem:
 
 def _own_problem(row: Mapping[str, Any], where: str) -> Problem:
     problem = Problem.from_dict(row, where)
-    if problem.family not in CHECKERS:
-        raise UserError(
-            f"{where}: family {problem.family!r} is unknown: it must be one of "
-            f"{', '.join(CHECKERS)}. Change it to one of those, or add its checker with "
-            "r1lite.rewards.add_checker."
-        )
-    gold = problem.gold if isinstance(problem.gold, dict) else {}
-    gold_keys = CHECKERS[problem.family].gold_keys
-    missing = [key for key in gold_keys if key not in gold]
-    if missing:
-        raise UserError(
-            f"{where}: gold lacks {', '.join(missing)}: the checker of family "
-            f"{problem.family!r} needs {', '.join(gold_keys)}. Add them."
-        )
+    family, gold = problem.family, problem.gold if isinstance(problem.gold, Mapping) else {}
+    try:
+        gold_keys = checker_of(family).gold_keys
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if family == "maths" and "answer" in gold:
+        gold["answer"] = number_text(gold["answer"]) or gold["answer"]
+    like = GOLD_LIKE.get(family, {})
+    for key in gold_keys:
+        if key not in gold or not _is_like(gold[key], like.get(key)):
+            what = f"has {key} {gold[key]!r:.60}" if key in gold else f"lacks {key}"
+            raise UserError(
+                f"{where}: gold {what}: the checker of family {family!r} needs "
+                f"{like or ', '.join(gold_keys)} or the like. Correct it, or leave the row out."
+            )
     return problem
+
+
+def _is_like(value: Any, example: Any) -> bool:
+    """Whether a value has the type of an example (None: any), and so have all that it holds.
+
+    >>> _is_like([1, 2, 3], [7]), _is_like([1, "2"], [7]), _is_like("123", [7]), _is_like(True, 7)
+    (True, False, False, False)
+    """
+    if isinstance(example, list):
+        return isinstance(value, (list, tuple)) and all(_is_like(v, example[0]) for v in value)
+    if isinstance(example, str):
+        return is_text(value)
+    return example is None or type(value) is type(example)

@@ -46,6 +46,17 @@ CHECKERS: dict[str, Checker] = {
     ),  # rewards.maths, which runs processes, adds its own
 }
 
+# What a value of gold is like, for the keys that r1lite's own checkers read; one of another type
+# would make every answer wrong in silence, or the checker fail in the middle of a run.
+GOLD_LIKE: dict[str, dict[str, object]] = {
+    "countdown": {"numbers": [3, 4, 6], "target": 21},
+    "programs": {"tests": [[0, 3], [4, 11]], "shown": [[1, 5]]},
+    "science": {"letter": "B"},
+    "logic": {"solution": [True, False, True]},
+    "chat": {"must": ["hello"], "must_not": ["fool"]},
+    "maths": {"answer": "3/4"},
+}
+
 
 def add_checker(
     name: str, check: Callable[[Problem, str], Verdict], gold_keys: Sequence[str] = (), **more

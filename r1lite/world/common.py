@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from functools import lru_cache
 from pathlib import Path
 
 from ..records import Problem
@@ -32,6 +33,14 @@ def is_held_out(family: str, cluster: str) -> bool:
 def keyed_rng(*key: object) -> random.Random:
     """A random generator that depends on the key alone."""
     return random.Random("/".join(map(str, key)))
+
+
+@lru_cache(maxsize=2)
+def keyed_order(n: int, *key: object) -> list[int]:
+    """The numbers below n in an order that depends on the key alone; not to be changed."""
+    order = list(range(n))
+    keyed_rng(*key).shuffle(order)
+    return order
 
 
 def reflection_words() -> tuple[str, ...]:

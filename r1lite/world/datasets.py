@@ -8,15 +8,17 @@ is known by its columns.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from operator import index
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..records import Problem, UserError
-from ..runlog import read_json, read_jsonl
+from ..records import Problem, UserError, is_text
 from .countdown import ask
+from .files import file_rows
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(\{?)")
+_NUMBER = re.compile(r"-?[\d.]+(e[+-]\d+)?")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # \{ and \} are characters of a formula, not braces
 
 
@@ -43,6 +45,16 @@ def _after_hashes(answer: str) -> str:
     return answer.rpartition("####")[2].strip() if "####" in answer else ""
 
 
+def number_text(cell: Any) -> str:
+    """A number as a gold is written; "" for NaN and whatever is no number.
+
+    >>> number_text(7), number_text(0.00000025), number_text(None), number_text("7")
+    ('7', '0.00000025', '', '')
+    """
+    is_number = not isinstance(cell, str) and _NUMBER.fullmatch(str(cell))
+    return f"{Decimal(str(cell)):f}" if is_number else ""
+
+
 def countdown_problem(
     row: Mapping[str, Any], name: str, where: str, data: "DataSet | None" = None
 ) -> Problem:
@@ -67,13 +79,17 @@ def countdown_problem(
 
 def maths_problem(row: Mapping[str, Any], name: str, where: str, data: "DataSet") -> Problem:
     """A problem of family "maths" from a row with a question and what holds its gold; name is its
-    id. Raises UserError, which begins with `where`, for a row without a question or a gold."""
-    question, gold = (str(row[column]).strip() for column in data.columns)
-    if not question or not data.gold(gold):
-        column = data.columns[1]
-        what = f"no gold in {column} {gold[-60:]!r}" if question else f"no {data.columns[0]}"
-        raise UserError(f"{where} has {what}: {data.rule}. Fix it, or leave the row out.")
-    return Problem(name, "maths", name, "en", question, {"answer": data.gold(gold)})
+    id. Where a number stands in place of a text with the gold, it is the gold. Raises UserError,
+    which begins with `where`, for a row without a question or a gold."""
+    question, cell = (row[column] for column in data.columns)
+    gold = data.gold(cell.strip()) if isinstance(cell, str) else number_text(cell)
+    if not (is_text(question) and is_text(gold)):
+        column = data.columns[1 if is_text(question) else 0]
+        raise UserError(
+            f"{where} has no {column} to use but {str(row[column])[-60:]!r}: a question is a "
+            f"text, a gold one or a number, and {data.rule}. Fix it, or leave the row out."
+        )
+    return Problem(name, "maths", name, "en", question.strip(), {"answer": gold})
 
 
 @dataclass(frozen=True)
@@ -99,12 +115,8 @@ class DataSet:
     split_by_cluster: bool = False
 
     def fits(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row has the columns. One without a text in both is no problem of mathematics;
-        what is wrong with other columns, to_problem says."""
-        if not all(column in row for column in self.columns):
-            return False
-        is_maths = self.to_problem is maths_problem
-        return not is_maths or all(row[column] is not None for column in self.columns)
+        """Whether a row has something in the columns; what is wrong with it, to_problem says."""
+        return all(row.get(column) is not None for column in self.columns)
 
 
 # The format of a file is that of the first entry whose columns it has. Training splits are on the
@@ -142,8 +154,9 @@ DATA_SETS: dict[str, DataSet] = {
 
 def format_of(row: Mapping[str, Any], where: str) -> DataSet:
     """The data set whose columns a row has, one with a column of answers first: MATH-500 also has
-    the columns of MATH. Raises UserError, which begins with `where`, if there is none."""
-    having = [data for data in DATA_SETS.values() if data.fits(row)]
+    the columns of MATH. One of empty columns comes last: tables give a row the columns of all.
+    Raises UserError, which begins with `where`, if there is none."""
+    having = [data for data in DATA_SETS.values() if all(name in row for name in data.columns)]
     if not having:
         pairs = [" and ".join(data.columns) for data in DATA_SETS.values()]
         raise UserError(
@@ -151,7 +164,7 @@ def format_of(row: Mapping[str, Any], where: str) -> DataSet:
             f"{', or '.join(dict.fromkeys(pairs))}, or those of r1lite "
             f"({', '.join(Problem.REQUIRED)}). Rename its columns, or leave the row out."
         )
-    return min(having, key=lambda data: data.columns[1] != "answer")
+    return min(having, key=lambda data: (not data.fits(row), data.columns[1] != "answer"))
 
 
 def read_rows(
@@ -160,7 +173,7 @@ def read_rows(
     """(id, file and row number for messages, row, data set) of a data set, a file or a folder of
     .json files; the last is None for a file or folder.
 
-    source    a path: .jsonl, .json, .parquet, or a folder with .json files at any depth; or, if
+    source    a path: a file (see file_rows), or a folder with .json files at any depth; or, if
               there is no such path, a name of DATA_SETS, which may end in ":train" or ":test"
     to_train  refuse what is known as a test split: by its name on the Hub, by "test" in the name
               of the file, by folders as in the MATH archive (test/algebra/1.json), by the unique_id
@@ -186,8 +199,9 @@ def read_rows(
         _refuse(source)
     rows = []
     for file in files:
-        place = prefix + file.relative_to(top).with_suffix("").as_posix()
-        for i, row in enumerate(_rows(file), start=1):
+        inside = file.relative_to(top).as_posix().removesuffix(".gz")
+        place = prefix + Path(inside).with_suffix("").as_posix()
+        for i, row in enumerate(file_rows(file), start=1):
             if to_train and str(row.get("unique_id", "")).startswith("test/"):
                 _refuse(source)
             rows.append((f"{place}/{i}", f"{file}, row {i}", row, data))
@@ -233,29 +247,3 @@ def _fetch(repo: str, wanted: str) -> tuple[list[Path], Path]:
             "network, once. Fetch the file elsewhere and give its path."
         ) from error
     return files, folder
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    if file.suffix not in (".json", ".parquet"):
-        return read_jsonl(file)
-    try:
-        if file.suffix == ".json":  # one problem, as in the MATH archive, or a list
-            content = read_json(file)
-            rows = content if isinstance(content, list) else [content]
-        else:
-            import pandas
-
-            rows = pandas.read_parquet(file).to_dict("records")
-    except ImportError as error:
-        raise UserError(
-            f"{file} is a parquet file, which needs the package pyarrow: it is not installed. Run "
-            "`pip install pyarrow`, or give a .jsonl file (GitHub: openai/grade-school-math)."
-        ) from error
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"{file} could not be read ({' '.join(str(error).split())[:120]}): it must be a whole "
-            f"{file.suffix} file. Fetch or write it anew."
-        ) from error
-    if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{file} holds {str(rows)[:60]!r}: it must hold JSON objects. Fix it.")
-    return rows
