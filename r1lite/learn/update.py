@@ -171,7 +171,7 @@ def backward(
         reference = None  # its part is in the advantages
     n_rows, n_tokens = max(len(rows), 1), sum(len(row.answer_ids) for row in rows)
     drop = loss is grpo_loss and reference is None
-    trained = [row for row in rows if row.has_gradient or not drop]
+    trained = [row for row in rows if any(row.advantages) or not drop]
     chunks, scorer = prepare(policy, policy.model, trained, cfg)
     refs = reference_logps(policy, reference, trained, cfg) if reference else [None] * len(chunks)
     mean_length = max(n_tokens / n_rows, 1.0)
