@@ -5,6 +5,7 @@ token a row) and training (activations, gradients, scores in parts). The larger 
 Everything is bytes; T tokens go through a forward pass at once (a micro-batch).
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -278,8 +279,5 @@ def expected_seconds(
 
 def _largest(fits: Any, limit: int) -> int:
     """The largest whole number up to limit that fits (all smaller ones do); 0 if 2 does not."""
-    low, high = 1, limit + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low if low > 1 else 0
+    n_fitting = bisect_right(range(2, limit + 1), False, key=lambda n: not fits(n))
+    return n_fitting + 1 if n_fitting else 0

@@ -1,12 +1,14 @@
 """Figures for notebooks: the loop as a strip, curves of a run, curves that grow while it trains."""
 
 import inspect
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -56,26 +58,14 @@ def strip(here: str | Sequence[str] = (), *, stages: Sequence[str] = LOOP) -> Fi
     if unknown:
         raise UserError(f"{unknown[0]!r} is no stage: it must be one of {', '.join(plain)}.")
     figure, axes = plt.subplots(figsize=(11, 0.9))
+    centred = {"ha": "center", "va": "center", "fontsize": 8}
     for i, stage in enumerate(stages):
         marked = plain[i] in wanted
-        axes.annotate(
-            stage,
-            (i, 0),
-            ha="center",
-            va="center",
-            fontsize=8,
-            fontweight="bold" if marked else "normal",
-            color=INK,
-            bbox={
-                "boxstyle": "round,pad=0.45",
-                "facecolor": SAND if marked else "white",
-                "edgecolor": INK if marked else GREY,
-            },
-        )
+        weight, fill, edge = ("bold", SAND, INK) if marked else ("normal", "white", GREY)
+        box = {"boxstyle": "round,pad=0.45", "facecolor": fill, "edgecolor": edge}
+        axes.annotate(stage, (i, 0), color=INK, fontweight=weight, bbox=box, **centred)
         if i:
-            axes.annotate(
-                "→", (i - 0.5, 0), ha="center", va="center", color=GREY, fontsize=8, zorder=0
-            )
+            axes.annotate("→", (i - 0.5, 0), color=GREY, zorder=0, **centred)
     axes.set(xlim=(-0.6, len(stages) - 0.4), ylim=(-0.5, 0.5))
     axes.axis("off")
     return finish(figure)
@@ -101,8 +91,6 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     >>> smooth([1.0, 3.0, 5.0], 2)
     [1.0, 2.0, 4.0]
     """
-    import pandas
-
     return pandas.Series(values).rolling(window, min_periods=1).mean().tolist()
 
 
@@ -127,24 +115,21 @@ def curve(
     """
     rows = rows_of(logs)
     steps, values = [row["step"] for row in rows], [row[name] for row in rows]
-    means = smooth(values, window)
+    means = np.array(smooth(values, window))
     axes.plot(steps, means, color=color, lw=1.6, label=label)
     if n_problems and name in PER_GROUP:
-        half = [
-            1.96 * math.sqrt(max(m * (1 - m), 0) / (n_problems * min(i + 1, window)))
-            for i, m in enumerate(means)
-        ]
-        low = [max(m - h, 0) for m, h in zip(means, half)]
-        high = [min(m + h, 1) for m, h in zip(means, half)]
+        n_read = n_problems * np.arange(1, len(means) + 1).clip(max=window)
+        half = 1.96 * np.sqrt((means * (1 - means)).clip(0) / n_read)
+        low, high = (means - half).clip(0), (means + half).clip(max=1)
         axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
     if null is not None:
         axes.axhline(null, color=GREY, ls="--", lw=1)
+    _tidy(axes, name, rate=name in PER_GROUP)
+
+
+def _tidy(axes: Axes, name: str, *, rate: bool) -> None:
     axes.set_title(TITLES.get(name, name), fontsize=10)
     axes.set_xlabel("step", fontsize=9)
-    _tidy(axes, rate=name in PER_GROUP)
-
-
-def _tidy(axes: Axes, *, rate: bool) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -207,11 +192,8 @@ class LiveCurves:
 
 
 def _in_notebook() -> bool:
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return get_ipython() is not None
+    ipython = sys.modules.get("IPython")  # a notebook has imported it
+    return ipython is not None and ipython.get_ipython() is not None
 
 
 def recorded(prefix: str) -> list[dict[str, Any]]:
@@ -237,20 +219,15 @@ def eval_curves(
     figure, row = plt.subplots(1, len(names), figsize=(2.7 * len(names), 2.6), squeeze=False)
     colors = plt.get_cmap("tab10").colors
     for run, color in zip(runs, colors):
-        rows = run["evals"]
-        steps = [r["step"] for r in rows]
+        evals = pandas.DataFrame(run["evals"])
         for axes, name in zip(row[0], names):
-            values = [r[name] for r in rows]
-            axes.plot(steps, values, color=color, marker=".", lw=1.6, label=run["name"])
-            axes.axhline(values[0], color=color, ls="--", lw=1, alpha=0.7)
+            axes.plot(evals.step, evals[name], color=color, marker=".", lw=1.6, label=run["name"])
+            axes.axhline(evals[name][0], color=color, ls="--", lw=1, alpha=0.7)
             if name == "pass_at_1":
-                low = [v - r["interval"] for v, r in zip(values, rows)]
-                high = [v + r["interval"] for v, r in zip(values, rows)]
-                axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
+                low, high = evals[name] - evals.interval, evals[name] + evals.interval
+                axes.fill_between(evals.step, low, high, color=color, alpha=0.15, lw=0)
     for axes, name in zip(row[0], names):
-        axes.set_title(TITLES.get(name, name), fontsize=10)
-        axes.set_xlabel("step", fontsize=9)
-        _tidy(axes, rate=name in ("pass_at_1", "pass_at_1_lenient", "format", "truncated"))
+        _tidy(axes, name, rate=name in ("pass_at_1", "pass_at_1_lenient", "format", "truncated"))
     if len(runs) > 1:
         row[0][0].legend(frameon=False, fontsize=8, loc="lower right")
     return finish(figure)

@@ -42,14 +42,11 @@ def comparison_table(evaluations: list[dict[str, Any]]) -> str:
     rows = []
     for key, label, form in ROWS:
         first, last, _ = PAPER.get(key, ("not stated", "not stated", ""))
-        cells = []
-        for when in ("base", "final"):
-            values = [run[when][key] for run in evaluations]
-            cell = form.format(mean(values))
-            if len(values) > 1 and when == "final":
-                cell += f" ({form.format(min(values))} to {form.format(max(values))})"
-            cells.append(cell)
-        rows.append([label, first, last, *cells])
+        base, final = ([run[when][key] for run in evaluations] for when in ("base", "final"))
+        ends = form.format(mean(final))
+        if len(final) > 1:
+            ends += f" ({form.format(min(final))} to {form.format(max(final))})"
+        rows.append([label, first, last, form.format(mean(base)), ends])
     heads = ["", "paper: start", "paper: end", "here: base", "here: after RL"]
     return markdown_table(heads, rows)
 

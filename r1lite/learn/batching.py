@@ -61,11 +61,6 @@ class Row:
             return [self.advantage] * len(self.answer_ids)
         return self.advantage
 
-    @property
-    def has_gradient(self) -> bool:
-        """Whether GRPO's surrogate moves a weight for it: not where its advantages are all 0."""
-        return any(self.advantages)
-
 
 def to_rows(groups: Sequence[Group], advantages: torch.Tensor | Sequence[Any]) -> list[Row]:
     """Flatten P groups of G answers into B rows.

@@ -171,12 +171,13 @@ def backward(
         reference = None  # its part is in the advantages
     n_rows, n_tokens = max(len(rows), 1), sum(len(row.answer_ids) for row in rows)
     drop = loss is grpo_loss and reference is None
-    trained = [row for row in rows if row.has_gradient or not drop]
+    trained = [row for row in rows if any(row.advantages) or not drop]
     chunks, scorer = prepare(policy, policy.model, trained, cfg)
     refs = reference_logps(policy, reference, trained, cfg) if reference else [None] * len(chunks)
     mean_length = max(n_tokens / n_rows, 1.0)
     scale = loss_scale(policy, cfg, n_rows * mean_length)
-    totals, largest_gap = dict.fromkeys(("loss", "kl", "n_clipped", "gap"), 0.0), 0.0
+    names = ("loss", "kl", "clip_fraction", "sampler_gap", "sampler_gap_mean")
+    totals, largest_gap = dict.fromkeys(names, 0.0), 0.0  # sums; what is a mean is divided below
     for (chunk, weight), logp_ref in zip(chunks, refs, strict=True):
         part, batch = micro_batch(policy, trained, chunk, mean_length)
         logps = scorer.of(part, batch)
@@ -186,23 +187,17 @@ def backward(
         gap = ((logps.detach() - batch.logp_old) * batch.response_mask).abs()
         totals["loss"] += value.item()
         totals["kl"] += weight * terms.kl.sum().item() / n_rows
-        totals["n_clipped"] += weight * terms.n_clipped.item()
-        totals["gap"] += weight * gap.sum().item()
+        totals["clip_fraction"] += weight * terms.n_clipped.item()
+        totals["sampler_gap_mean"] += weight * gap.sum().item()
         largest_gap = max(largest_gap, weight * gap.max().item())
     scorer.backward()
     unscale(policy, cfg, scale)
     tokens = {"tokens_trained": scorer.n_real, "tokens_computed": scorer.n_computed}
     totals = dist.all_reduce_sum(totals | tokens)
-    n_trained = sum(len(row.answer_ids) for row in trained)
-    return {
-        "loss": totals["loss"],
-        "kl": totals["kl"],
-        "clip_fraction": totals["n_clipped"] / max(n_tokens, 1),
-        "sampler_gap": dist.all_reduce_max(largest_gap),
-        "sampler_gap_mean": totals["gap"] / max(n_trained, 1),
-        "tokens_trained": totals["tokens_trained"],
-        "tokens_computed": totals["tokens_computed"],
-    }
+    totals["clip_fraction"] /= max(n_tokens, 1)
+    totals["sampler_gap"] = dist.all_reduce_max(largest_gap)
+    totals["sampler_gap_mean"] /= max(sum(len(row.answer_ids) for row in trained), 1)
+    return totals
 
 
 def as_terms(value: Any, n: int) -> Terms:

@@ -1,10 +1,8 @@
 """Templates on the way in, tags on the way out."""
 
-from ..records import Answer
 from .answer import TAGS, last_answer, split_answer
 from .formats import (
     FORMATS,
-    R1_TEMPLATE,
     R1_ZERO,
     R1_ZERO_TEMPLATE,
     TEMPLATES,

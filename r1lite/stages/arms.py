@@ -1,21 +1,21 @@
 """What is recorded, and what each comparison was meant to show: data/arms.json, written before the
 runs, holds both; here is what it names."""
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from math import hypot
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ..config import repo_path
 from ..evaluation.reflection import reflection_markers
 from ..records import Problem
 from ..rewards import RewardFunction, code_reward, plain_columns
+from ..runlog import read_json
 from ..world import countdown, keyed_rng
 from ..world.common import LANGUAGES, MARKERS, fraction
 
-CLAIMS = Path(__file__).resolve().parents[2] / "data/arms.json"
+CLAIMS = repo_path("data/arms.json")
 
 
 @plain_columns
@@ -116,7 +116,7 @@ def _arm(row: dict[str, Any]) -> Arm:
     return Arm("zero", **row | named)
 
 
-_WRITTEN = json.loads(CLAIMS.read_text(encoding="utf-8"))
+_WRITTEN = read_json(CLAIMS)
 ARMS = {name: _arm(row) for name, row in _WRITTEN["arms"].items()}
 COMPARISONS = tuple(Comparison(**row) for row in _WRITTEN["comparisons"])
 

@@ -72,15 +72,12 @@ def make_optimizers(policy: Policy) -> list[torch.optim.Optimizer]:
 
     In short trials its loss fell sooner than with AdamW alone.
     """
-    named = list(policy.model.named_parameters())
-    matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n]
-    rest = [p for n, p in named if not (p.ndim == 2 and "embed" not in n)]
-    return [
-        with_peaks(torch.optim.Muon(matrices, lr=MUON_LR, weight_decay=0.0)),
-        with_peaks(
-            torch.optim.AdamW(rest, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-        ),
-    ]
+    named = dict(policy.model.named_parameters())
+    matrices = {name: p for name, p in named.items() if p.ndim == 2 and "embed" not in name}
+    rest = [p for name, p in named.items() if name not in matrices]
+    muon = torch.optim.Muon(matrices.values(), lr=MUON_LR, weight_decay=0.0)
+    adam = torch.optim.AdamW(rest, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return [with_peaks(muon), with_peaks(adam)]
 
 
 def base_config(steps: int, seed: int, run_dir: Path | str) -> SftConfig:

@@ -29,39 +29,31 @@ def _card(folder: Path, figures: dict[str, Any], metrics: list[dict[str, Any]]) 
     tokens = sum(row["tokens_trained"] for row in metrics)
     minutes = sum(row["seconds"]["step"] for row in metrics) / 60
     shares = ", ".join(f"{kind} {share} %" for kind, share in SHARES.items())
-    lines = [
+    parts = [
         f"# {folder.name}",
-        "",
         f"A Qwen2 of {n_parameters:,} parameters and {len(policy.tokenizer)} words, trained from "
         "scratch on documents of the tiny world. It is a *base*: it has read guesses, searches, "
         "give-ups and missing tags in two languages, and nothing has rewarded it yet.",
-        "",
         f"- corpus: {last['step'] * DOCUMENTS_PER_STEP:,} documents, {tokens:,} tokens, "
-        f"each read once; by kind: {shares}",
+        f"each read once; by kind: {shares}\n"
         f"- training: {last['step']:,} steps of {DOCUMENTS_PER_STEP} documents, "
         f"{minutes:.0f} minutes beside other work on {run['hardware']}, "
-        f"torch {run['versions']['torch']}; last loss {last['loss']:.3f} nats per token",
+        f"torch {run['versions']['torch']}; last loss {last['loss']:.3f} nats per token\n"
         "- it knows no words but its own: other words become `<unk>`",
-        "",
         "## What its searches are worth (temperature 1, held-out countdown problems)",
-        "",
         markdown_table(
             ["", ""],
             [(n, v if isinstance(v, int) else f"{v:.3f}") for n, v in figures["search"].items()],
         ),
-        "",
         "## Base rates per family (temperature 1, held-out), and after 30 steps of RL",
-        "",
         markdown_table(FAMILY_HEADS, [_family_row(*item) for item in figures["families"].items()]),
-        "",
         "## The gate",
-        "",
         markdown_table(
             ["line", "holds"],
             [(name, "yes" if holds else "**no**") for name, holds in verdicts(figures).items()],
         ),
     ]
-    return "\n".join([*lines, ""])
+    return "\n\n".join(parts) + "\n"
 
 
 def _family_row(family: str, row: dict[str, Any]) -> list[str]:

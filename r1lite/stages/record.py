@@ -69,13 +69,9 @@ def make_weak_base(steps: int, *, progress: bool = True) -> Path:
 def load_recorded(prefix: str) -> list[dict[str, Any]]:
     """run.json, metrics, evals and samples of every finished recording whose name starts so."""
     folders = sorted(p for p in RECORDED.glob(f"{prefix}*") if is_finished(p))
+    logs = ("metrics", "evals", "samples")
     return [
-        {
-            "name": folder.name,
-            "run": read_json(folder / "run.json"),
-            "metrics": read_jsonl(folder / "metrics.jsonl"),
-            "evals": read_jsonl(folder / "evals.jsonl"),
-            "samples": read_jsonl(folder / "samples.jsonl"),
-        }
+        {"name": folder.name, "run": read_json(folder / "run.json")}
+        | {log: read_jsonl(folder / f"{log}.jsonl") for log in logs}
         for folder in folders
     ]

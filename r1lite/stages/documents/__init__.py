@@ -4,11 +4,12 @@ A base model has read everything: guesses, short and long searches, give-ups, mi
 languages, bare facts. RL selects from that. Document i depends on (seed, i) alone.
 """
 
+import itertools
 import random
 
 from ...prompt import TINY_TEMPLATE, render
 from ...records import Problem
-from ...world import FAMILIES, LANGUAGES, clusters, keyed_rng, make_problem
+from ...world import FAMILIES, LANGUAGES, keyed_rng, make_problem
 from ...world.common import MARKERS, MAX_NUMBER, WORDS
 from ...world.science import knowledge
 from . import chat, countdown, logic, programs, science
@@ -91,24 +92,17 @@ def vocabulary() -> list[str]:
     word that a family begins to use gets its place by itself.
     """
     numbers = [str(n) for n in range(MAX_NUMBER + 1)]
-    words = set(TINY_TEMPLATE.replace("{question}", " ").split())
-    for pair in MARKERS.values():
-        words.update(" ".join(pair).split())
+    texts = [TINY_TEMPLATE.replace("{question}", " "), *itertools.chain(*MARKERS.values())]
     for family, writer in WRITERS.items():
-        for split in ("train", "held_out"):
-            for cluster in clusters(family, split):
-                for language in LANGUAGES:
-                    problem = FAMILIES[family].make(cluster, language, keyed_rng("words", cluster))
-                    words.update(problem.question.split())
-                    draft = writer.draft(problem, Voice(keyed_rng("words", cluster), language))
-                    words.update(f"{draft.think} {draft.answer}".split())
-                    for scripted in ("helpful", "bad"):
-                        words.update(problem.gold.get(scripted, "").split())
-    for thing in knowledge():
-        for language in LANGUAGES:
-            words.update(science.fact(thing, language).split())
-            words.update(chat.facts(Voice(keyed_rng("words", thing), language), 10).split())
-    for index in range(4000):
-        words.update(document(0, index).split())
+        for cluster, language in itertools.product(FAMILIES[family].clusters(), LANGUAGES):
+            problem = FAMILIES[family].make(cluster, language, keyed_rng("words", cluster))
+            draft = writer.draft(problem, Voice(keyed_rng("words", cluster), language))
+            scripted = [problem.gold.get(part, "") for part in ("helpful", "bad")]
+            texts += [problem.question, draft.think, draft.answer, *scripted]
+    for thing, language in itertools.product(knowledge(), LANGUAGES):
+        entries = chat.facts(Voice(keyed_rng("words", thing), language), 10)
+        texts += [science.fact(thing, language), entries]
+    texts += [document(0, index) for index in range(4000)]
+    words = set(" ".join(texts).split())
     fixed = [PAD_TOKEN, STOP_TOKEN, UNKNOWN_TOKEN, *TAGS, *numbers]
     return fixed + sorted(words - set(fixed)) + [w for w in SPARE_WORDS if w not in words]

@@ -9,11 +9,9 @@ def fact(thing: str, language: str) -> str:
     """The fact as the base reads it, e.g. "carbon number 6"."""
     zh, relation, value = knowledge()[thing]
     en_value, zh_value = value.split("/")
-    return (
-        f"{thing} {relation} {en_value}"
-        if language == "en"
-        else f"{zh} {RELATIONS[relation]} {zh_value}"
-    )
+    if language == "en":
+        return f"{thing} {relation} {en_value}"
+    return f"{zh} {RELATIONS[relation]} {zh_value}"
 
 
 def draft(problem: Problem, voice: Voice) -> Draft:
