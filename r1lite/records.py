@@ -37,9 +37,8 @@ def needs(who: str, package: str, instead: str, install: str = "") -> Iterator[N
 def is_text(value: Any) -> bool:
     """Whether a value is a text that says something. One with half a character (a surrogate, where
     text was cut within it) is none: it cannot be tokenised or written."""
-    if not isinstance(value, str) or not value.strip():
-        return False
-    return value == value.encode(errors="ignore").decode()
+    text = value.strip() if isinstance(value, str) else ""
+    return text != "" and text == text.encode(errors="ignore").decode()
 
 
 @dataclass(frozen=True)
