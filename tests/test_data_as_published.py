@@ -472,3 +472,19 @@ def test_a_resumed_run_walks_on(cfg):
         return read_jsonl(result.run_dir / "rollouts.jsonl")
 
     assert seen(cfg.run_dir + "-a", 6) == seen(cfg.run_dir + "-b", 2, 3, 6)
+
+
+@pytest.mark.parametrize(
+    ("question", "language"),
+    [
+        ("Find $x$ if $2x = 6$.", "en"),
+        ("求 $\\frac{1}{2}+\\sqrt{3}$ 的值", "zh"),
+        ("小明有3个苹果，他吃了1个，还剩多少个？", "zh"),
+        ("What is the Chinese word 水 in English?", "en"),
+        ("24 = ?", "en"),
+    ],
+)
+def test_the_language_of_a_real_question_is_read_off_it(question, language):
+    """The language reward would pay a Chinese thought about a Chinese question nothing."""
+    (problem,) = as_problems([{"question": question, "answer": "3"}])
+    assert problem.language == language

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import random
+import re
 from functools import lru_cache
 from pathlib import Path
 
 from ..records import Problem
 
 LANGUAGES = ("en", "zh")
+_HAN, _LATIN_WORD = re.compile("[一-鿿]"), re.compile(r"(?<!\\)\b[A-Za-z]{2,}")
 MAX_NUMBER = 100  # numbers are single tokens, 0 to 100
 
 # What there is to know and to ask for in science and chat, English with its Chinese; markers of
@@ -23,6 +25,12 @@ def fraction(*key: object) -> float:
     """A number in [0, 1) that depends on the key alone: the same on every machine and run."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def language_of(text: str) -> str:
+    """The language of LANGUAGES that a real question is asked in: Chinese has more signs in it than
+    other words."""
+    return "zh" if len(_HAN.findall(text)) > len(_LATIN_WORD.findall(text)) else "en"
 
 
 def is_held_out(family: str, cluster: str) -> bool:

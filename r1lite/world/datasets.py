@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..records import Problem, UserError, is_text
+from .common import language_of
 from .countdown import ask
 from .files import file_rows
 
@@ -89,7 +90,8 @@ def maths_problem(row: Mapping[str, Any], name: str, where: str, data: "DataSet"
             f"{where} has no {column} to use but {str(row[column])[-60:]!r}: a question is a "
             f"text, a gold one or a number, and {data.rule}. Fix it, or leave the row out."
         )
-    return Problem(name, "maths", name, "en", question.strip(), {"answer": gold})
+    language = language_of(question)
+    return Problem(name, "maths", name, language, question.strip(), {"answer": gold})
 
 
 @dataclass(frozen=True)
