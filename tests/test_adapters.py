@@ -16,8 +16,9 @@ from r1lite import fast
 from r1lite.fast.fused import supports_fused
 from r1lite.learn import train
 from r1lite.learn.batching import Row
+from r1lite.learn.objective import grpo_loss
 from r1lite.learn.optimizer import make_optimizer
-from r1lite.learn.update import reference_kl
+from r1lite.learn.update import backward, reference_kl
 from r1lite.policy import adapters, load_policy, token_logps
 from r1lite.policy.adapters import Reference, merged, trainable, weight_of
 from r1lite.policy.load import Policy, save_policy
@@ -186,6 +187,25 @@ def test_a_gradient_with_a_kl_penalty_is_that_with_a_frozen_copy(mini_folder, ro
         found.append(optimizer.gradient)
     assert max(g.abs().max() for g in found[0]) > 1e-3
     assert_same(found[0], found[1])
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_weights_are_not_switched_while_the_policy_has_a_graph(lora, rows, moved, monkeypatch):  # noqa: F811
+    """Many micro-batches, one switch to the reference, and that before the first forward pass."""
+    reference, entered, real = Reference(lora.model), [], Reference.as_model
+    if moved:
+        reference.update_from(lora.model)
+    shake(lora)
+    monkeypatch.setattr(Reference, "as_model", lambda r: entered.append("switch") or real(r))
+    cfg = SETTINGS.change(beta=0.3, micro_batch_tokens=1)
+
+    def noted(logps, batch, cfg):
+        entered.append("loss")
+        return grpo_loss(logps, batch, cfg)
+
+    backward(lora, rows, cfg, reference, noted)
+    assert entered == ["switch", *["loss"] * len(rows)] and len(rows) > 3
+    assert all(p.grad is not None for p in trainable(lora.model).values())
 
 
 def _rest(policy: Policy):

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pandas
+
 from ..config import LONGEST, RunConfig
 from ..policy.logprobs import LARGE_VOCABULARY, LOGITS_AT_ONCE_GPU
 from ..policy.sample import ROWS_AT_ONCE
@@ -134,14 +136,10 @@ class Plan:
 
     def table(self) -> str:
         """Markdown: GiB by part and phase, the peak and what would still fit."""
-        phases = (self.rollout, self.train)
-        rows = [
-            (name, [part.get(name, 0) for part in phases])
-            for name in dict.fromkeys([*self.rollout, *self.train])
-        ]
-        rows.append(("sum", [sum(part.values()) for part in phases]))
-        cells = [[name, *(f"{n / GIB:.2f}" for n in parts)] for name, parts in rows]
-        lines = [markdown_table(["GiB", "rollout", "train"], cells)]
+        parts = pandas.DataFrame({"rollout": self.rollout, "train": self.train}).fillna(0)
+        parts.loc["sum"] = parts.sum()
+        rows = (parts / GIB).map("{:.2f}".format).itertuples()
+        lines = [markdown_table(["GiB", *parts], rows)]
         needs, given = (part / GIB for part in self.wants)
         if needs > given:
             lines.append(

@@ -1,5 +1,6 @@
 """Reading the searches that countdown answers write down: are sums, tries and verdicts right?"""
 
+import operator
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 
 from ..records import Group
 
+_OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 _SUM = re.compile(r"(\d+) ([+\-*]) (\d+) = (\d+)")
 _TRY = re.compile(r"(\d+) ([+\-*]) (\d+) = (\d+) vs (\d+) (yes|no|对|不)(?= )")
 _BRANCH = re.compile(r"(\d+) ([+\-*]) (\d+) = (\d+) (?:left|余) (\d+) :")
@@ -46,7 +48,7 @@ def search_metrics(groups: Sequence[Group]) -> SearchMetrics:
             count["gives_up"] += "give up" in completion.text or "放弃" in completion.text
             for a, op, b, c in _SUM.findall(completion.text):
                 count["sums"] += 1
-                count["right"] += _apply(int(a), op, int(b)) == int(c)
+                count["right"] += _OPERATIONS[op](int(a), int(b)) == int(c)
             _count_tries(completion.text, numbers, target, count)
 
     def rate(part: str, whole: str) -> float:
@@ -62,10 +64,6 @@ def search_metrics(groups: Sequence[Group]) -> SearchMetrics:
         gives_up=rate("gives_up", "answers"),
         group_size=count["answers"],
     )
-
-
-def _apply(a: int, op: str, b: int) -> int:
-    return {"+": a + b, "-": a - b, "*": a * b}[op]
 
 
 def _count_tries(text: str, numbers: list[int], target: int, count: Counter[str]) -> None:
