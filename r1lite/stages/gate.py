@@ -56,9 +56,7 @@ def run_gate(
             figures["families"][family] = read_json(saved)
             continue
         base = base_rates(policy, family, cfg)
-        result = train(cfg)
-        if result.interrupted:
-            raise KeyboardInterrupt  # a shorter run is no verdict; the same call goes on from there
+        result = train(cfg).unless_interrupted()  # a shorter run is no verdict
         row = {"base": base, "after": base_rates(result.policy, family, cfg), "steps": GAIN_STEPS}
         write_json(saved, row)
         figures["families"][family] = row
