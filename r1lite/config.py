@@ -72,7 +72,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name, kind in _kinds(type(self)).items():
-            _check_value(name, getattr(self, name), kind)
+            check_value(name, getattr(self, name), kind)
         if self.dtype == "float16" and self.tuning == "full":
             raise UserError(
                 'dtype="float16" with tuning="full": weights of that format do not feel small '
@@ -201,7 +201,7 @@ def _kinds(config: type[TrainingConfig]) -> dict[str, Any]:
     return get_type_hints(config, include_extras=True)
 
 
-def _check_value(name: str, value: Any, kind: Any) -> None:
+def check_value(name: str, value: Any, kind: Any) -> None:
     """Raises UserError unless value is of the type, among the choices, in the range."""
     choices = (True, False) if kind is bool else get_args(kind)
     if kind is bool or isinstance(choices[0] if choices else None, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .config import PRESETS, RunConfig, SftConfig, preset
+from .config import (
+    PRESETS,
+    Count,
+    CountOrNone,
+    RunConfig,
+    SftConfig,
+    check_value,
+    preset,
+)
+from .ready import check_network, check_ready
 from .records import UserError
 
 
@@ -52,8 +62,13 @@ class Zero:
 
     cfg: Settings
     eval_every: int = 20  # updates between evaluations
+    preset = "tiny"  # whose GPU it is; `parse` sets it
 
     def do(self) -> None:
+        check_value("eval_every", self.eval_every, Count)
+        check_ready(self.cfg, self.preset)
+        if not Path(self.cfg.run_dir, "run.json").exists():  # what is resumed has its own weights
+            check_network(self.cfg.model)
         from . import dist
         from .stages.zero import run_zero
 
@@ -124,14 +139,21 @@ class Evaluate:
     cfg: Settings
     n_held_out: int = 0  # problems; 80, or all of --problems, if not given
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 16  # samples per problem
+    preset = "tiny"
 
     def do(self) -> None:
+        check_value("k", self.k, Count)
+        check_value("n_held_out", self.n_held_out, CountOrNone)
+        check_ready(self.cfg, self.preset)
+        check_network(self.cfg.model)
         from .evaluation import grade
+        from .learn.checkpoint import check_whole
         from .policy import load_policy
         from .stages.held_out import held_out, sample_for_eval, subsample
         from .world import read_problems
 
         cfg = self.cfg
+        check_whole(cfg.model)
         if cfg.problems:
             problems = subsample(read_problems(cfg.problems, to_train=False), self.n_held_out)
         else:
@@ -152,18 +174,21 @@ class Bench:
     rounds: int = 5  # of the ladder, interleaved
 
     def do(self) -> None:
+        check_value("rounds", self.rounds, Count)
         from .lab import bench
 
+        place = bench.RESULT if self == Bench(ladder=self.ladder) else bench.OTHER
         model = {"model": self.model} if self.model else {}
         cfg = bench.bench_config(steps=self.steps, device=self.device, **model)
         if self.ladder:
             steps = bench.ladder(cfg.change(steps=4), rounds=self.rounds)
-            bench.keep("ladder", steps, cfg)
+            bench.keep("ladder", steps, cfg, place)
             print(json.dumps(steps, indent=1))
-            return
-        step = bench.bench(cfg)
-        bench.keep("step", step, cfg)
-        print(bench.table(step))
+        else:
+            step = bench.bench(cfg)
+            bench.keep("step", step, cfg, place)
+            print(bench.table(step))
+        print(f"kept in {place}", file=sys.stderr)
 
 
 @dataclass
@@ -266,9 +291,8 @@ def parse(verb: str, args: Sequence[str]) -> Any:
     parser.add_argument("--preset", default="tiny")
     known, rest = parser.parse_known_args(list(args))
     default = kind(cfg=AsGiven(**preset(known.preset).as_dict()))
-    if verb == "plan":
-        default.preset = known.preset
+    default.preset = known.preset
     how["description"] = f"{ABOUT[verb]}\n\n--preset {'|'.join(PRESETS)}: what is not given"
     asked = tyro.cli(kind, args=rest, default=default, config=PLAIN, **how)
-    asked.cfg = RunConfig(**asked.cfg.as_dict())
+    asked.cfg, asked.preset = RunConfig(**asked.cfg.as_dict()), known.preset
     return asked

@@ -4,16 +4,26 @@ import errno
 import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import VARIED
 from test_errors import complaint
 
-from r1lite.learn import checkpoint, train
+from r1lite import __main__ as command_line
+from r1lite import ready
+from r1lite.lab import bench
+from r1lite.learn import Every, checkpoint, train
 from r1lite.learn import run as harness
-from r1lite.policy import load_policy
+from r1lite.policy import load_policy, save_policy
 from r1lite.runlog import atomic_path, remove_leftovers, write_json
+from r1lite.stages.held_out import HeldOut, sample_for_eval
+from r1lite.stages.zero import run_zero
 
 
 def run(cfg, **how):
@@ -200,3 +210,176 @@ def test_a_place_that_cannot_be_written_to_is_one_line(cfg, tmp_path, monkeypatc
     assert "Permission denied" in complaint(run, cfg)
     a_file(tmp_path / "file")
     assert "could not be written" in complaint(write_json, tmp_path / "file" / "x.json", {})
+
+
+SENSELESS = {
+    "k": ["evaluate", "-k", "0"],
+    "n_held_out": ["evaluate", "--n-held-out", "-1"],
+    "rounds": ["bench", "--ladder", "--rounds", "0"],
+    "steps": ["bench", "--steps", "-1"],
+    "gpus": ["plan", "--memory", "8", "--gpus", "-2"],
+    "memory": ["plan", "--memory", "-3"],
+    "memory=nan": ["plan", "--memory", "nan"],
+    "memory=inf": ["plan", "--memory", "inf"],
+    "prompt_tokens": ["plan", "--memory", "8", "--prompt-tokens", "0"],
+    "eval_every": ["zero", "--eval-every", "0"],
+    "eval_every=-5": ["zero", "--eval-every", "-5"],
+}
+
+
+@pytest.mark.parametrize("what", SENSELESS)
+def test_a_number_without_sense_is_one_line_and_nothing_is_begun(
+    what, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    assert command_line.main(SENSELESS[what]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{what.split('=')[0]}=" in said
+    assert "must be" in said and "Set " in said and not list(tmp_path.iterdir())
+
+
+def test_numbers_without_sense_in_a_notebook(cfg, mini):
+    assert "k=0" in complaint(sample_for_eval, mini, cfg, [], k=0)
+    assert "every=0" in complaint(HeldOut, cfg, [], every=0)
+    assert "eval_every=0" in complaint(run_zero, cfg, eval_every=0)
+    assert "n=0" in complaint(Every, 0, print)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_model_without_numbers_is_not_measured(mini, cfg, tmp_path, capsys, bad):
+    with torch.no_grad():
+        next(mini.model.parameters()).view(-1)[5] = bad
+    save_policy(mini, tmp_path / "model")
+    words = ["evaluate", "--model", str(tmp_path / "model"), "--device", "cpu", "--n-held-out", "2"]
+    assert command_line.main(words) == 2
+    said = capsys.readouterr().err
+    assert "NaN" in said and said.count("\n") == 1
+
+
+def test_a_final_model_that_was_changed_is_not_measured(cfg, capsys):
+    run(cfg.change(steps=1))
+    final = Path(cfg.run_dir) / "final"
+    whole = (final / "model.safetensors").read_bytes()
+    (final / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert command_line.main(["evaluate", "--model", str(final), "--device", "cpu"]) == 2
+    assert "model.safetensors is truncated or altered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, recorded",
+    [
+        ([], True),
+        (["--ladder"], True),
+        (["--steps", "2"], False),
+        (["--ladder", "--rounds", "1"], False),
+        (["--model", "data/tiny-base"], False),
+        (["--device", "auto"], False),
+    ],
+)
+def test_bench_keeps_the_tracked_record_for_the_recorded_settings(
+    words, recorded, monkeypatch, tmp_path, capsys
+):
+    kept = []
+    monkeypatch.setattr(bench, "ladder", lambda cfg, rounds: {})
+    monkeypatch.setattr(bench, "bench", lambda cfg: {})
+    monkeypatch.setattr(bench, "keep", lambda part, value, cfg, path: kept.append(path))
+    assert command_line.main(["bench", *words]) == 0
+    assert kept == [bench.RESULT if recorded else Path("runs/bench.json")]
+    assert str(kept[0]) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["zero", "evaluate"])
+def test_a_preset_of_a_gpu_without_one_asks_for_the_cpu(verb, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for preset in ("16gb", "80gb", "paper"):
+        assert command_line.main([verb, "--preset", preset]) == 2
+        said = capsys.readouterr().err
+        assert preset in said and "on the CPU" in said and "--device cpu" in said
+        assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words, package",
+    [
+        (["--preset", "80gb", "--device", "cpu"], "vllm"),
+        (["--preset", "16gb", "--device", "cpu"], "bitsandbytes"),
+        (["--optimizer", "adamw_8bit"], "bitsandbytes"),
+    ],
+)
+def test_what_is_missing_is_named_before_anything_is_fetched(words, package, capsys, monkeypatch):
+    def fetched(*args, **kwargs):
+        raise AssertionError("asked the network")
+
+    real = ready.importlib.util.find_spec
+    monkeypatch.setattr(
+        ready.importlib.util, "find_spec", lambda name: None if name == package else real(name)
+    )
+    monkeypatch.setattr(socket, "create_connection", fetched)
+    for name in ("r1lite.stages.zero.eval_problems", "r1lite.policy.load.check_network"):
+        monkeypatch.setattr(name, fetched)
+    assert command_line.main(["zero", *words]) == 2
+    said = capsys.readouterr().err
+    assert f"needs {package}" in said and f"pip install {package}" in said
+
+
+class Silent:
+    """A network that swallows everything, as a firewall does: worse than one that is not there."""
+
+    def __init__(self, monkeypatch):
+        for name in ("create_connection", "getaddrinfo"):
+            monkeypatch.setattr(socket, name, lambda *a, **k: time.sleep(60))
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HTTPS_PROXY", "https_proxy"):
+            monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("verb", ["zero", "evaluate", "plan"])
+def test_a_name_on_the_hub_without_network_is_one_line_soon(verb, monkeypatch, tmp_path, capsys):
+    import transformers  # noqa: F401  # whose import is not what is timed
+
+    Silent(monkeypatch)
+    begun = time.monotonic()
+    words = ["--model", "nobody/no-such-model", "--run-dir", str(tmp_path / "run")]
+    assert command_line.main([verb, *words, *(["--memory", "8"] if verb == "plan" else [])]) == 2
+    assert time.monotonic() - begun < 5
+    said = capsys.readouterr().err
+    assert "nobody/no-such-model" in said and said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_and_what_is_in_the_cache_need_no_network(monkeypatch, mini_folder):
+    Silent(monkeypatch)
+    monkeypatch.setattr(ready, "_answers", lambda *place: pytest.fail("it was asked"))
+    for name in (mini_folder, "data/tiny-base", "runs/nowhere", ""):
+        ready.check_network(name)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a: "/cache/config.json")
+    ready.check_network("nobody/no-such-model")
+
+
+def test_a_hub_that_answers_is_asked(monkeypatch):
+    Silent(monkeypatch)
+    asked = []
+    monkeypatch.setattr(ready, "_answers", lambda *place: asked.append(place) or True)
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example:8080")
+    ready.check_network("nobody/no-such-model")
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    ready.check_network("nobody/no-such-model")
+    assert asked == [("mirror.example", 8080), ("proxy.example", 3128)]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["zero", "--help"]])
+def test_help_answers_within_a_second(words):
+    """Of its own time on the processor: others may be at work beside it. No network, no torch."""
+    resource = pytest.importorskip("resource", reason="measures as POSIX does")
+    code = (
+        "import socket, sys\n"
+        "def no(*a, **k): raise OSError('network')\n"
+        "socket.socket.connect = socket.getaddrinfo = no\n"
+        "from r1lite.__main__ import main\n"
+        f"try: main({words!r})\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0

@@ -111,6 +111,16 @@ def damage(folder: Path) -> str:
     return ""
 
 
+def check_whole(model: str) -> None:
+    """Raises UserError where a run's folder of weights is not what the run has written."""
+    folder = Path(model)
+    if (folder / "state.json").exists() and (fault := damage(folder)):
+        raise UserError(
+            f"{folder} is damaged: {fault}. Restore it from a copy, or run its training again: it "
+            "writes the final model anew."
+        )
+
+
 def find_checkpoint(run_dir: Path | str) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint of a run (None if it has none) and a line for each broken one.
 

@@ -14,10 +14,11 @@ import torch
 from filelock import FileLock, Timeout
 
 from .. import dist
-from ..config import TrainingConfig, settings_without_effect
+from ..config import Count, TrainingConfig, check_value, settings_without_effect
 from ..policy.adapters import merged
 from ..policy.load import Policy, save_policy
 from ..policy.shard import FullCopy, is_sharded
+from ..ready import check_ready
 from ..records import StepLog, UserError, lacks_memory
 from ..runlog import (
     append_jsonl,
@@ -62,6 +63,9 @@ class Every:
 
     n: int
     function: Callable[[Policy, int], Any]
+
+    def __post_init__(self) -> None:
+        check_value("n", self.n, Count)
 
     def due(self, step: int, run_dir: Path) -> bool:
         return step % self.n == 0
@@ -126,6 +130,7 @@ class Run:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Run:
+        check_ready(self.cfg)
         with contextlib.ExitStack() as stack:  # closed again if the start fails
             stack.enter_context(dist.process_group(self.cfg.device))
             if dist.is_main_process():
