@@ -117,11 +117,14 @@ def test_of_many_processes_one_that_waits_for_ever_ends_itself(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_a_fork_of_a_run_dies_of_sigterm_as_any_process():
+    ready, begun = os.pipe()
     with interrupt.GracefulInterrupt():
         child = os.fork()
         if not child:
+            os.write(begun, b"1")  # Python forgets what comes while it forks
             time.sleep(30)
             os._exit(0)
+        os.read(ready, 1)
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
 
