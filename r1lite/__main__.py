@@ -1,299 +1,96 @@
-"""The command line: python -m r1lite <verb>; `--help` on each verb lists its settings."""
+"""The command line: python -m r1lite <verb>; `--help` on each verb lists its settings.
+
+What is imported at the top is in every Python: a missing package, an old Python and Ctrl-C during
+the imports of the others become one line.
+"""
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import json
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
-
-from .config import PRESETS, RunConfig, SftConfig, preset
-from .records import UserError
-
-
-class AsGiven(RunConfig):
-    """Settings of one RL run."""  # tyro would wrap what RunConfig says about them
-
-    def __post_init__(self) -> None:
-        """Checked once they are parsed."""
-
-
-class SftAsGiven(SftConfig):
-    """Settings of one supervised training."""
-
-    def __post_init__(self) -> None:
-        """Checked once they are parsed."""
-
-
-Settings = tyro.conf.OmitArgPrefixes[AsGiven]
-
-
-@dataclass
-class Run:
-    """the main job: R1-Zero in miniature, table and figure"""
-
-    run_dir: str = "runs/miniature"  # resumed if it exists
-    steps: int = 25  # RL steps
-
-    def do(self) -> None:
-        from .lab.report import run_miniature
-
-        run_miniature(Path(self.run_dir), steps=self.steps)
-
-
-@dataclass
-class Zero:
-    """pure RL on a base, measured on held-out problems; resumes by itself"""
-
-    cfg: Settings
-    eval_every: int = 20  # updates between evaluations
-
-    def do(self) -> None:
-        from . import dist
-        from .stages.zero import run_zero
-
-        result, _ = run_zero(self.cfg, eval_every=self.eval_every)
-        if dist.is_main_process():
-            print(f"log, samples and model: {result.run_dir}")
-
-
-@dataclass
-class Sft:
-    """supervised fine-tuning on rows of prompt and completion, or text; resumes by itself"""
-
-    cfg: tyro.conf.OmitArgPrefixes[SftAsGiven] = field(default_factory=SftAsGiven)
-
-    def do(self) -> None:
-        from . import dist
-        from .learn import train_sft
-
-        result = train_sft(self.cfg)
-        if dist.is_main_process():
-            print(f"log and model: {result.run_dir}")
-
-
-@dataclass
-class Base:
-    """make the tiny base from a seed (about 15 minutes)"""
-
-    steps: int = 0  # of 64 documents each; 0: as the shipped one
-    seed: int = 0  # of weights and documents
-    out: str = ""  # folder; data/tiny-base if not given
-    no_reflection: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False  # leave out its markers
-
-    def do(self) -> None:
-        from .stages.base import STEPS, build_base
-
-        name = "tiny-base" + ("-no-reflection" if self.no_reflection else "")
-        out, work = self.out or f"data/{name}", f"runs/{name}-seed{self.seed}"
-        reflect = not self.no_reflection
-        build_base(out, steps=self.steps or STEPS, seed=self.seed, reflect=reflect, work=work)
-        print(f"base written to {out}; next: python -m r1lite gate --model {out} --log {work}")
-
-
-@dataclass
-class Gate:
-    """measure whether a base is fit for RL in every family"""
-
-    model: str = "data/tiny-base"  # a base
-    work: str = "runs/gate"  # resumed if it exists
-    log: str = ""  # where the base was made: write its card, too
-
-    def do(self) -> None:
-        from .stages.card import write_card
-        from .stages.gate import run_gate
-
-        metrics = run_gate(self.model, work=self.work)
-        print(json.dumps({key: metrics[key] for key in ("search", "verdicts")}, indent=1))
-        if self.log:
-            write_card(self.model, self.log, metrics)
-        if not all(metrics["verdicts"].values()):
-            raise UserError("the gate is closed: the lines that are false above have to hold first")
-
-
-@dataclass
-class Evaluate:
-    """pass@1 and more on held-out problems"""
-
-    cfg: Settings
-    n_held_out: int = 0  # problems; 80, or all of --problems, if not given
-    k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 16  # samples per problem
-
-    def do(self) -> None:
-        from .evaluation import grade
-        from .policy import load_policy
-        from .stages.held_out import held_out, sample_for_eval, subsample
-        from .world import read_problems
-
-        cfg = self.cfg
-        if cfg.problems:
-            problems = subsample(read_problems(cfg.problems, to_train=False), self.n_held_out)
-        else:
-            problems = held_out(cfg.family, self.n_held_out or 80)
-        policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
-        report = grade(sample_for_eval(policy, cfg, problems, k=self.k), fmt=cfg.template)
-        print(json.dumps(report.as_dict(), indent=1))
-
-
-@dataclass
-class Bench:
-    """time a step: its parts, and each optimization"""
-
-    model: str = ""  # a folder; the shipped base if not given
-    device: str = "cpu"  # cpu, cuda or auto
-    steps: int = 6  # timed steps; the first is left out
-    ladder: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False  # switch each optimization off
-    rounds: int = 5  # of the ladder, interleaved
-
-    def do(self) -> None:
-        from .lab import bench
-
-        model = {"model": self.model} if self.model else {}
-        cfg = bench.bench_config(steps=self.steps, device=self.device, **model)
-        if self.ladder:
-            steps = bench.ladder(cfg.change(steps=4), rounds=self.rounds)
-            bench.keep("ladder", steps, cfg)
-            print(json.dumps(steps, indent=1))
-            return
-        step = bench.bench(cfg)
-        bench.keep("step", step, cfg)
-        print(bench.table(step))
-
-
-@dataclass
-class Plan:
-    """will a run fit into a GPU? from a model's config alone"""
-
-    cfg: Settings
-    preset: str = "tiny"  # whose GPU it is
-    memory: float = 0.0  # GiB; else the preset's
-    gpu: Literal["", "T4", "L4", "RTX 3090", "RTX 4090", "A100", "H100", "H200"] = ""  # for times
-    gpus: int = 0  # how many; else the preset's, or 1
-    prompt_tokens: int = 256  # of the longest prompt
-
-    def do(self) -> None:
-        from .lab.report import describe_plan
-
-        gpus, _, each = self.preset.removesuffix("gb").rpartition("x")
-        memory = self.memory or float(each if each.isdigit() else 0)
-        if not memory:
-            raise UserError(
-                f"preset {self.preset!r} names no GPU: the plan needs its memory. Set --memory to "
-                "GiB."
-            )
-        gpus = self.gpus or int(gpus or 1)
-        print(describe_plan(self.cfg, self.preset, memory, self.gpu, gpus, self.prompt_tokens))
-
-
-@dataclass
-class Sandbox:
-    """which jails work here; --attack tries to get out"""
-
-    attack: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False  # run all of data/attacks
-    jail: str = "auto"  # bubblewrap or namespaces; both if auto
-    only: tuple[str, ...] = ()  # names of attacks; all if not given
-
-    def do(self) -> None:
-        from tqdm import tqdm
-
-        from .lab import attacks
-        from .sandbox import JAILS
-
-        wanted = JAILS[:2] if self.jail == "auto" else (self.jail,)
-        faults = {jail: attacks.works(jail) for jail in wanted}
-        for jail, why in faults.items():
-            print(f"{jail}: {why or 'works here'}")
-        working = [jail for jail, why in faults.items() if not why]
-        if not working:
-            raise UserError(" ".join(faults.values()))
-        if not self.attack:
-            return
-        n, reports = len(attacks.attacks(self.only)), {}
-        for jail in working:
-            reports[jail] = list(tqdm(attacks.run_attacks(jail, self.only), jail, n))
-        print(attacks.table(reports))
-        bad = sorted({r.name for found in reports.values() for r in found if r.faults})
-        if bad:
-            raise UserError(f"not contained: {', '.join(bad)}. Do not train with this sandbox.")
-        print(f"{n} attacks contained in each of: {', '.join(reports)}")
-
-
-@dataclass
-class Record:
-    """run or resume the recorded runs, redraw the README"""
-
-    names: tyro.conf.Positional[tuple[str, ...]] = ()  # all if none is given
-
-    def do(self) -> None:
-        from .lab.report import redraw
-        from .stages.record import names, record
-
-        for name in self.names or names():
-            record(name)
-        redraw()
-
-
-VERBS: dict[str, type] = {
-    "run": Run, "zero": Zero, "sft": Sft, "base": Base, "gate": Gate, "evaluate": Evaluate,
-    "bench": Bench, "plan": Plan, "sandbox": Sandbox, "record": Record,
-}  # fmt: skip
-SWITCHES = ("base", "bench", "sandbox")  # their flags take no value: --attack
-PLAIN = (tyro.conf.FlagConversionOff,)  # --dynamic-sampling False is False
-
-
-def parse(verb: str, args: Sequence[str]) -> Any:
-    """The settings of a verb. Where they are a run's, --preset decides what is not given."""
-    kind, parser = VERBS[verb], argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    how = {"prog": f"python -m r1lite {verb}", "description": kind.__doc__}
-    if "cfg" not in kind.__dataclass_fields__:
-        return tyro.cli(kind, args=list(args), config=() if verb in SWITCHES else PLAIN, **how)
-    if verb == "sft":
-        asked = tyro.cli(kind, args=list(args), config=PLAIN, **how)
-        asked.cfg = SftConfig(**asked.cfg.as_dict())
-        return asked
-    parser.add_argument("--preset", default="tiny")
-    known, rest = parser.parse_known_args(list(args))
-    default = kind(cfg=AsGiven(**preset(known.preset).as_dict()))
-    if verb == "plan":
-        default.preset = known.preset
-    how["description"] = f"{kind.__doc__}\n\n--preset {'|'.join(PRESETS)}: what is not given"
-    asked = tyro.cli(kind, args=rest, default=default, config=PLAIN, **how)
-    asked.cfg = RunConfig(**asked.cfg.as_dict())
-    return asked
+from typing import Any
+
+SET_UP = (
+    "Run `make setup` (the same: python r1lite/environment.py), then .venv/bin/python -m r1lite"
+)
+NO_DOCSTRINGS = (
+    "Python runs without docstrings here (-OO, or PYTHONOPTIMIZE=2), and transformers reads them. "
+    "Leave that out: PYTHONOPTIMIZE= python -m r1lite ..."
+)
+
+
+def __getattr__(name: str) -> Any:
+    """`parse` and `VERBS`: imported when they are asked for."""
+    if name not in ("parse", "VERBS"):
+        raise AttributeError(f"{__name__} has no {name!r}")
+    from . import verbs
+
+    return getattr(verbs, name)
 
 
 def usage() -> str:
     """Every verb with what it does."""
-    lines = [f"  {name:10s}{(kind.__doc__ or '').strip()}" for name, kind in VERBS.items()]
+    from .verbs import ABOUT, VERBS
+
+    lines = [f"  {name:10s}{ABOUT[name]}" for name in VERBS]
     head = "usage: python -m r1lite <verb> [settings]   (--help after a verb lists its settings)"
     return "\n".join([head, "", *lines])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one verb; a UserError becomes one line on stderr and exit status 2."""
-    args = sys.argv[1:] if argv is None else argv
+def do(args: list[str]) -> int:
+    """Run one verb; raises UserError."""
     if not args or args[0] in ("-h", "--help"):
         print(usage())
         return 0 if args else 2
-    try:
-        if args[0] not in VERBS:
-            near = difflib.get_close_matches(args[0], VERBS, 1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Verbs: {', '.join(VERBS)}."
-            raise UserError(f"{args[0]!r} is no verb. {hint}")
-        parse(args[0], args[1:]).do()
-    except UserError as error:
-        print(f"r1lite: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("r1lite: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    from .records import UserError
+    from .verbs import VERBS, parse
+
+    if args[0] not in VERBS:
+        near = difflib.get_close_matches(args[0], VERBS, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Verbs: {', '.join(VERBS)}."
+        raise UserError(f"{args[0]!r} is no verb. {hint}")
+    asked = parse(args[0], args[1:])
+    if sys.flags.optimize > 1:
+        raise UserError(NO_DOCSTRINGS)
+    asked.do()
     return 0
+
+
+def say(line: str) -> None:
+    """On stderr, from one process of a torchrun."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"r1lite: {line}", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb. A UserError, a missing package and no memory left are one line on stderr and
+    exit status 2; Ctrl-C is 130."""
+    if sys.version_info < (3, 10):  # noqa: UP036
+        say(f"this is Python {sys.version.split()[0]}, and 3.10 to 3.13 are needed. {SET_UP}.")
+        return 2
+    try:
+        return do(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt as stop:
+        say(str(stop) or "stopped; what was saved is there, and the same command goes on from it")
+        return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "r1lite").startswith("r1lite"):
+            raise
+        say(f"the package {error.name!r} is missing in {sys.executable}. {SET_UP}.")
+    except (ValueError, RuntimeError, MemoryError) as error:
+        line = one_line(error)
+        if not line:
+            raise
+        say(line)
+    return 2
+
+
+def one_line(error: Exception) -> str:
+    """What a reader can do about an error, if it is one of that kind; else nothing."""
+    from .records import UserError, lacks_memory
+
+    return str(error) if isinstance(error, UserError) else lacks_memory(error)
 
 
 if __name__ == "__main__":

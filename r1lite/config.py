@@ -76,7 +76,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name, kind in _kinds(type(self)).items():
-            _check_value(name, getattr(self, name), kind)
+            check_value(name, getattr(self, name), kind)
         if self.dtype == "float16" and self.tuning == "full":
             raise UserError(
                 'dtype="float16" with tuning="full": weights of that format do not feel small '
@@ -207,7 +207,7 @@ def _kinds(config: type[TrainingConfig]) -> dict[str, Any]:
     return get_type_hints(config, include_extras=True)
 
 
-def _check_value(name: str, value: Any, kind: Any) -> None:
+def check_value(name: str, value: Any, kind: Any) -> None:
     """Raises UserError unless value is of the type, among the choices, in the range."""
     if kind is bool or get_origin(kind) is Literal:
         choices = get_args(kind) or (True, False)

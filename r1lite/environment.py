@@ -6,6 +6,7 @@ it does nothing while the requirement files are unchanged.
 
 import argparse
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -31,39 +32,81 @@ def venv_python(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def _fingerprint(files: list[Path]) -> str:
+def _fingerprint(files: list) -> str:
     digest = hashlib.sha256(sys.version.encode())
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def _run(command: list[str], failed: str) -> None:
+def _run(command: list, failed: str) -> None:
     if subprocess.run(command, cwd=REPO, check=False).returncode:
         raise SystemExit(f"set-up stopped: {failed}")
 
 
-def set_up(folder: Path, requirements: str) -> Path:
-    """Make or update the environment; returns its Python."""
+def check_python() -> None:
+    """Ends with one line where this Python does not fit; older ones read this file, too."""
     low, high = PYTHONS
+    here = "{}.{}".format(*sys.version_info)
     if not low <= sys.version_info[:2] <= high:
         raise SystemExit(
-            f"set-up stopped: this is Python {sys.version_info[0]}.{sys.version_info[1]}; r1lite "
-            f"needs {low[0]}.{low[1]} to {high[0]}.{high[1]}. Install one of those and name it: "
-            "make run PYTHON=python3.11"
+            f"set-up stopped: this is Python {here}; r1lite needs {low[0]}.{low[1]} to "
+            f"{high[0]}.{high[1]}. Install one of those and name it: make run PYTHON=python3.11"
         )
+    if not all(map(importlib.util.find_spec, ("venv", "ensurepip"))):  # Debian splits them off
+        raise SystemExit(
+            f"set-up stopped: this Python {here} lacks venv or ensurepip. On Debian and Ubuntu: "
+            f"`apt install python{here}-venv` (or python3-venv); then run the same command again."
+        )
+
+
+def _has_pip(python: Path) -> bool:
+    """Whether the environment is whole: a kill may leave a Python without pip, or half a pip."""
+    if not python.exists():
+        return False
+    command = [str(python), "-m", "pip", "--version"]
+    return not subprocess.run(command, capture_output=True, check=False).returncode
+
+
+def make_venv(folder: Path) -> None:
+    """Make the environment, or make it whole; one that somebody else made is not emptied.
+
+    A file beside it says that r1lite began to make it, until its packages are installed.
+    """
+    python, begun = venv_python(folder), _begun(folder)
+    if _has_pip(python):
+        return
+    command = [sys.executable, "-m", "venv", str(folder)]
+    failed = (
+        f"{folder} could not be made (the message is above). Look whether the disk is full or may "
+        "not be written to; on Debian and Ubuntu install the package python3-venv. Then run the "
+        "same command again."
+    )
+    try:
+        if not folder.exists():
+            begun.touch()
+        elif begun.exists():
+            command.append("--clear")
+    except OSError as error:
+        raise SystemExit(f"set-up stopped: {begun} cannot be written ({error}): {failed}") from None
+    _run(command, failed)
+    if not _has_pip(python):
+        raise SystemExit(f"set-up stopped: {folder} has no pip. Delete it and run this again.")
+
+
+def _begun(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".begun")
+
+
+def set_up(folder: Path, requirements: str) -> Path:
+    """Make or update the environment; returns its Python."""
     python, stamp = venv_python(folder), folder / "r1lite-requirements.sha256"
     every = [REPO / "requirements.txt", REPO / requirements]
     wanted = _fingerprint(every)
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return python
     print(f"set-up: {folder.name} from {requirements}; a few minutes, once", flush=True)
-    if not python.exists():
-        _run(
-            [sys.executable, "-m", "venv", str(folder)],
-            "the virtual environment could not be made. On Debian and Ubuntu install the package "
-            "python3-venv, then run the same command again.",
-        )
+    make_venv(folder)
     _run(
         [str(python), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
         + ["-r", str(REPO / requirements)],
@@ -81,13 +124,16 @@ def set_up(folder: Path, requirements: str) -> Path:
     # a path file instead of an editable install: no build step, no network
     (Path(where) / "r1lite.pth").write_text(str(REPO) + "\n", encoding="utf-8")
     stamp.write_text(wanted)
+    if _begun(folder).exists():
+        _begun(folder).unlink()
     return python
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Set-up: makes .venv and installs what is pinned.")
     parser.add_argument("--deep", action="store_true", help="the environment of make test-deep")
     args = parser.parse_args()
+    check_python()
     if args.deep:
         set_up(REPO / ".venv-deep", DEEP)
         return

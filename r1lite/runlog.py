@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import uuid
@@ -17,6 +18,9 @@ from safetensors import SafetensorError
 
 from .records import UserError
 
+# what atomic_path writes beside its target; other names are somebody else's
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?\.tmp")
+
 
 @contextlib.contextmanager
 def atomic_path(target: Path | str) -> Iterator[Path]:
@@ -26,10 +30,10 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     was before and nothing is left lying about. A full disk is raised as UserError.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
     aside = temporary.with_suffix(".old.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
             if file.is_file():
@@ -52,21 +56,24 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
 
 
 def _sync(file: Path) -> None:
-    with file.open("rb") as handle:
+    file.chmod(file.stat().st_mode | 0o200)  # a copy of a read-only file is one as well
+    with file.open("r+b") as handle:  # Windows syncs only what is open for writing
         os.fsync(handle.fileno())
 
 
 def remove_leftovers(folder: Path | str) -> None:
     """Delete what atomic_path was writing in a folder when a kill -9 came; one writer a folder."""
     for path in Path(folder).glob(".*.tmp"):
-        _remove(path)
+        if TEMPORARY.fullmatch(path.name):
+            _remove(path)
 
 
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what cannot be written to cannot be deleted either
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -77,7 +84,14 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The content of a JSON file; raises UserError where it is none."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not JSON ({error}): it was damaged, or is not r1lite's. Restore it from a "
+            "copy, or delete it."
+        ) from error
 
 
 def append_jsonl(path: Path | str, row: Mapping[str, Any]) -> None:
@@ -162,6 +176,27 @@ def truncate_jsonl(path: Path | str, last_step: int) -> None:
     kept = [line for line, row in _lines(path, whole=False) if row.get("step", 0) <= last_step]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def read_log(path: Path | str) -> list[dict[str, Any]]:
+    """The rows of a run's log of numbers; none where there is no file.
+
+    Raises UserError for a row without its step, or with a word where a number belongs.
+    """
+    rows = read_jsonl(path) if Path(path).exists() else []
+    for number, row in enumerate(rows, start=1):
+        if type(row.get("step")) is not int or not _holds_numbers(row):
+            raise UserError(
+                f"{path}, row {number} is {str(row)[:60]!r}: it must have a whole number as step, "
+                "and numbers for the rest. Mend or delete that line."
+            )
+    return rows
+
+
+def _holds_numbers(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_holds_numbers, value.values()))
+    return not isinstance(value, str)  # lists are warnings, None is what nobody has measured
 
 
 def describe_run(**facts: Any) -> dict[str, Any]:

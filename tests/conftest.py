@@ -1,6 +1,8 @@
 """What several test files share: a mini model in place of the base, and a run of seconds."""
 
+import contextlib
 import importlib.util
+import io
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -104,6 +106,15 @@ def update(policy, rows, optimizer, cfg, step, reference=None):
 def rollout(policy, problems, cfg, step, rewards=None):
     """Problems -> scored groups, as the loop does it."""
     return score_all(sample(policy, problems, cfg, step), cfg, rewards)
+
+
+def complaint_of(check, *answer) -> str:
+    """What a check of an exercise prints about a wrong answer; nothing is raised."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        check(*answer)
+    message = said.getvalue().removesuffix("\n")
+    assert message and not message.endswith((": right.", "r1lite's version.")), message
+    return message
 
 
 def without_seconds(logs):

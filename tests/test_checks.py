@@ -5,14 +5,20 @@ The answers stand in files of their own, test_checks_<theme>.py: RIGHT (name -> 
 A new file of that name is found here and needs no tests of its own.
 """
 
+import contextlib
 import importlib
 import inspect
+import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from conftest import complaint_of
 
 from r1lite import Completion, Group, is_right_leniently, score
 from r1lite.lab import check
+from r1lite.lab.check import marking
 from r1lite.lab.four import FOUR, PROBLEM
 
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("test_checks_*.py"))
@@ -34,9 +40,7 @@ CALLED = [name for name, answers in RIGHT.items() if callable(answers[0])]
 
 
 def complaint(name, answer) -> str:
-    with pytest.raises(AssertionError) as caught:
-        getattr(check, name)(answer)
-    return str(caught.value)
+    return complaint_of(getattr(check, name), answer)
 
 
 def test_every_check_is_tested():
@@ -68,8 +72,7 @@ def test_rejects(name, slip):
 
 @pytest.mark.parametrize("name, slip", LESSONS)
 def test_the_message_names_the_slip(name, slip):
-    with pytest.raises(AssertionError, match=LESSONS[name, slip]):
-        getattr(check, name)(WRONG[name][slip])
+    assert re.search(LESSONS[name, slip], complaint(name, WRONG[name][slip]))
 
 
 @pytest.mark.parametrize("name", CALLED)
@@ -101,3 +104,66 @@ def test_the_four_invented_answers_are_worth_what_the_check_says():
     right = [is_right_leniently(PROBLEM, text) for text in FOUR.values()]
     assert right == [True, True, False, True]
     check.four_rewards(scored.rewards)
+
+
+def for_ever(*inputs):
+    while True:
+        with contextlib.suppress(Exception):  # as a careless loop does
+            time.sleep(0.001)
+
+
+def asleep(*inputs):
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("function", [for_ever, asleep])
+@pytest.mark.parametrize("name", ["advantages", "clipped_gain", "strict_answer"])
+def test_a_function_without_an_end_is_stopped(name, function, monkeypatch):
+    monkeypatch.setattr(marking, "LIMIT", 0.2)
+    begun = time.monotonic()
+    message = complaint(name, function)
+    assert "did not come to an end" in message and "The input was " in message
+    assert time.monotonic() - begun < 10
+    if function is for_ever:
+        time.sleep(0.2)
+        assert not any(t.daemon and "work" in t.name for t in threading.enumerate())
+
+
+def test_it_works_outside_the_main_thread(monkeypatch):
+    """Where signals do not come, such as under a server."""
+    monkeypatch.setattr(marking, "LIMIT", 0.2)
+    said = []
+    thread = threading.Thread(target=lambda: said.append(complaint("advantages", for_ever)))
+    thread.start()
+    thread.join(20)
+    assert "did not come to an end" in said[0]
+
+
+def test_a_function_that_ends_the_program_is_explained():
+    assert "stopped with SystemExit" in complaint("advantages", lambda rewards: exit(3))
+
+
+CHANGES = {
+    "advantages": lambda rewards: rewards.sub_(rewards.mean(1, keepdim=True)),
+    "pass_at_1": lambda right: (right.clear(), 0.5)[1],
+    "checked_mean": lambda values: (values.append(1.0), (0.5, 0.5))[1],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_function_that_changes_its_input_is_told_so(name):
+    assert "changes its input" in complaint(name, CHANGES[name])
+
+
+def test_a_wrong_answer_is_set_aside_and_stops_nothing(capsys):
+    """As a notebook has it: the cells below say `my_pass_at_1 or ...`."""
+    cells = "check.pass_at_1(my_pass_at_1)\nours = my_pass_at_1 or 'the library'"
+    names = {"check": check, "my_pass_at_1": lambda right: 7.0, "my_guess": 1, "my_other": 1}
+    exec(cells, names)
+    assert names["ours"] == "the library" and names["my_pass_at_1"] is None
+    assert names["my_guess"] == names["my_other"] == 1
+    said = capsys.readouterr().out
+    assert said.startswith("pass_at_1: ") and "my_pass_at_1 is None again" in said
+    kept = names["my_pass_at_1"] = RIGHT["pass_at_1"][0]
+    exec(cells, names)
+    assert names["ours"] is kept

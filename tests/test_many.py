@@ -296,6 +296,19 @@ def test_ctrl_c_saves_the_step_of_all(tmp_path):
     assert (tmp_path / f"checkpoint-{last:06d}" / "state.json").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes in /proc (Linux)")
+@pytest.mark.parametrize("to", ["torchrun", "all"])
+def test_sigterm_saves_the_step_of_all(tmp_path, to):
+    """A scheduler sends it to the first process of a job, or to every one."""
+    process, _ = begun(tmp_path)
+    (os.kill if to == "torchrun" else os.killpg)(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert said.count("finishing this step") == 1 and "another process" not in said
+    last = logs(tmp_path)[-1]["step"]
+    assert (tmp_path / f"checkpoint-{last:06d}" / "state.json").exists()
+    assert process.returncode != 0
+
+
 def test_moments_of_8_bits_cannot_be_cut(tmp_path):
     done = subprocess.run(
         command(1, tmp_path, optimizer="adamw_8bit"), capture_output=True, text=True, timeout=120

@@ -9,11 +9,11 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "r1lite"
 ORDER = (
-    "records", "config", "dist", "runlog", "sandbox", "prompt", "world", "policy", "fast",
+    "records", "config", "ready", "dist", "runlog", "sandbox", "prompt", "world", "policy", "fast",
     "rewards",
-    "evaluation", "learn", "attempts", "stages", "lab", "__main__",
+    "evaluation", "learn", "attempts", "stages", "lab", "verbs", "__main__",
 )  # fmt: skip
-LEFTMOST = ("records", "config", "dist", "runlog")
+LEFTMOST = ("records", "config", "ready", "dist", "runlog")
 CORE = ORDER[: ORDER.index("learn") + 1]
 APART = ("__init__", "environment")  # the names of notebooks; set-up before anything is installed
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -99,7 +99,7 @@ def test_the_check_of_imports_sees_what_it_should():
     found = imports(PACKAGE / "learn" / "grpo.py")
     assert {"r1lite.config", "r1lite.policy.load", "r1lite.world", "r1lite.records"} <= found
     assert "r1lite.learn.update" in found
-    assert "r1lite.lab.report" in imports(PACKAGE / "__main__.py")
+    assert "r1lite.lab.report" in imports(PACKAGE / "verbs.py")
     written = imports(PACKAGE / "stages" / "documents" / "__init__.py")
     assert {"r1lite.stages.documents.chat", "r1lite.world.science"} <= written
 

@@ -1,6 +1,5 @@
 """How fast is a step, where do its seconds go, and what does each optimization save?"""
 
-import resource
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 
 import torch
 
-from ..config import RunConfig, preset, repo_path
+from ..config import Count, RunConfig, check_value, preset, repo_path
 from ..fast.optimizations import OPTIMIZATIONS, disabled
 from ..learn import train
 from ..runlog import describe_run, markdown_table, read_json, read_jsonl, write_json
 
 RESULT = repo_path("data/recorded/bench.json")
+OTHER = Path("runs/bench.json")  # of settings that are not the recorded ones
 PARTS = ("rollout", "reward", "train", "other")
 
 
@@ -88,6 +88,8 @@ def bench(cfg: RunConfig) -> dict[str, Any]:
     if torch.cuda.is_available() and cfg.device != "cpu":
         metrics["peak_memory_mib"] = torch.cuda.max_memory_allocated() / 2**20
     else:
+        import resource  # Windows has none
+
         metrics["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return metrics
 
@@ -98,6 +100,7 @@ def ladder(cfg: RunConfig, *, rounds: int = 5) -> dict[str, dict[str, float]]:
     Each is timed beside a step with all of them, alternating in this process, as a machine is not
     alike for long. ratio is the median over the pairs: 1.05 says that a step takes 5 % more.
     """
+    check_value("rounds", rounds, Count)
 
     def seconds() -> float:
         return step_metrics(timed_run(cfg), cfg)["step_s"]

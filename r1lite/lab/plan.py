@@ -8,11 +8,11 @@ Everything is bytes; T tokens go through a forward pass at once (a micro-batch).
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import pandas
 
-from ..config import LONGEST, RunConfig
+from ..config import LONGEST, Count, Range, RunConfig, check_value
 from ..policy.logprobs import LARGE_VOCABULARY, LOGITS_AT_ONCE_GPU
 from ..policy.sample import ROWS_AT_ONCE
 from ..runlog import markdown_table
@@ -208,6 +208,9 @@ def _parts(
     return stays | rollout, stays | train
 
 
+Gibibytes = Annotated[float, Range(0.001, 1e6)]
+
+
 def plan(cfg: RunConfig, memory_gib: float, prompt_tokens: int = 256, gpus: int = 1) -> Plan:
     """The memory of a run on each GPU.
 
@@ -215,6 +218,9 @@ def plan(cfg: RunConfig, memory_gib: float, prompt_tokens: int = 256, gpus: int 
     prompt_tokens  of the longest prompt
     gpus           how many there are: all weights are then trained sharded (FSDP2)
     """
+    check_value("memory", memory_gib, Gibibytes)
+    check_value("prompt_tokens", prompt_tokens, Count)
+    check_value("gpus", gpus, Count)
     shape, memory = shape_of(cfg.model), memory_gib * GIB
 
     def planned(**changes: int) -> Plan:

@@ -70,8 +70,7 @@ def run_miniature(run_dir: Path, steps: int = 25) -> None:
         flush=True,
     )
     result, summary = run_zero(cfg, eval_every=steps, n_problems=40, k=8)
-    if result.interrupted:
-        raise KeyboardInterrupt
+    result.unless_interrupted()
     evals = read_jsonl(run_dir / "evals.jsonl")
     save_curves([{"name": "this run", "evals": evals}], run_dir / "curve.png")
     print("\n" + comparison_table([summary["eval"]]))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..policy.load import REPO, find_model
+from ..ready import check_network
 from ..records import UserError
 
 KNOWN = REPO / "data/configs"  # configs of a few models, so that planning needs no network
@@ -53,6 +54,7 @@ def read_config(model: str) -> Any:
     if known.exists():
         return AutoConfig.for_model(**json.loads(known.read_text(encoding="utf-8")))
     try:
+        check_network(model)
         return AutoConfig.from_pretrained(find_model(model))
     except (OSError, ValueError) as error:
         names = ", ".join(sorted(p.stem.replace("--", "/") for p in KNOWN.glob("*.json")))

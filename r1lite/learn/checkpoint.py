@@ -6,6 +6,7 @@ a critic. Sampling and problems are keyed by step, so there is no generator stat
 
 import contextlib
 import hashlib
+import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,19 @@ from .shards import load_full_state, load_shards, save_shards
 
 KEEP = 2
 BLOCK = 2**24  # bytes of a file read at once: those of large models are larger than the main memory
+NAME = re.compile(r"checkpoint-(\d{6}|[1-9]\d{6,})")  # as save_checkpoint writes it
 SHARDS = "shards"  # the folder of a checkpoint with weights sharded over processes
+
+
+def checkpoint_path(run_dir: Path | str, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return Path(run_dir) / f"checkpoint-{step:06d}"
+
+
+def checkpoints(run_dir: Path | str) -> list[Path]:
+    """The checkpoints of a run, the oldest first; other names are not ours."""
+    found = (path for path in Path(run_dir).glob("checkpoint-*") if NAME.fullmatch(path.name))
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
 def _digest(path: Path) -> str:
@@ -47,7 +60,7 @@ def save_checkpoint(run_dir: Path | str, step: int, states: Mapping[str, Any]) -
     states  name -> state; "policy" is the model that is trained, written as a model folder
     Where weights are sharded each process writes its part; else one process writes all.
     """
-    folder = Path(run_dir) / f"checkpoint-{step:06d}"
+    folder = checkpoint_path(run_dir, step)
     with contextlib.ExitStack() as stack:
         main = dist.is_main_process()
         temporary = stack.enter_context(atomic_path(folder)) if main else None
@@ -58,14 +71,17 @@ def save_checkpoint(run_dir: Path | str, step: int, states: Mapping[str, Any]) -
             _save_whole(temporary, states)
         dist.barrier()
         if main:
-            files = [p.relative_to(temporary).as_posix() for p in sorted(temporary.rglob("*"))]
-            write_json(
-                temporary / "state.json", {"step": step, "files": _digests(temporary, files)}
-            )
+            write_digests(temporary, step)
     if dist.is_main_process():
-        for old in sorted(Path(run_dir).glob("checkpoint-*"))[:-KEEP]:
+        for old in checkpoints(run_dir)[:-KEEP]:
             shutil.rmtree(old)
     return folder
+
+
+def write_digests(folder: Path, step: int) -> None:
+    """Add state.json: the step, and the digest of every file, by which `damage` knows them."""
+    files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*"))]
+    write_json(folder / "state.json", {"step": step, "files": _digests(folder, files)})
 
 
 def _save_whole(folder: Path, states: Mapping[str, Any]) -> None:
@@ -78,18 +94,31 @@ def _save_whole(folder: Path, states: Mapping[str, Any]) -> None:
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with a checkpoint, in words; empty if nothing is."""
+    """What is wrong with a checkpoint or a final model, in words; empty if nothing is."""
     if not (folder / "state.json").exists():
         return "state.json is missing"
     try:
-        files = read_json(folder / "state.json")["files"]
-    except (ValueError, KeyError):
+        state = read_json(folder / "state.json")
+        files, step = dict(state["files"]), state["step"]
+    except (ValueError, KeyError, TypeError):
         return "state.json is damaged"
+    if NAME.fullmatch(folder.name) and step != int(folder.name.split("-")[1]):
+        return f"state.json is that of step {step!r}"
     digests = _digests(folder, list(files))
     for name, digest in files.items():
         if digests.get(name) != digest:
             return f"{name} is {'truncated or altered' if name in digests else 'missing'}"
     return ""
+
+
+def check_whole(model: str) -> None:
+    """Raises UserError where a run's folder of weights is not what the run has written."""
+    folder = Path(model)
+    if (folder / "state.json").exists() and (fault := damage(folder)):
+        raise UserError(
+            f"{folder} is damaged: {fault}. Restore it from a copy, or run its training again: it "
+            "writes the final model anew."
+        )
 
 
 def find_checkpoint(run_dir: Path | str) -> tuple[Path | None, list[str]]:
@@ -99,8 +128,7 @@ def find_checkpoint(run_dir: Path | str) -> tuple[Path | None, list[str]]:
     Raises UserError if there are checkpoints and none of them is whole.
     """
     newest, warnings = None, []
-    folders = sorted(Path(run_dir).glob("checkpoint-*"), reverse=True)
-    for folder in folders if dist.is_main_process() else ():
+    for folder in reversed(checkpoints(run_dir)) if dist.is_main_process() else ():
         fault = damage(folder)
         if not fault:
             newest = folder

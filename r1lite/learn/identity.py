@@ -4,6 +4,7 @@ A folder holds one run. Without the hash, a second run in it (another reward, an
 take up the first one's checkpoint and return its weights.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -17,9 +18,13 @@ from typing import Any
 import torch
 
 from ..config import RESUMABLE, TrainingConfig
+from ..policy.load import find_model
 from ..records import UserError
-from ..runlog import read_json
+from ..runlog import TEMPORARY, read_json
 
+LOCK = ".lock"  # the file that the writer of a folder holds
+READ = (".json", ".safetensors", ".bin", ".txt", ".model", ".jinja", ".py")  # of a model's folder
+WHOLE = 2**26  # bytes up to which a file of a model is read whole, and at each end of a longer one
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # where in memory an object is, in its repr
 
 
@@ -96,13 +101,67 @@ def identity_of(cfg: TrainingConfig, **parts: Any) -> dict[str, Any]:
 
     parts  what is handed in beside the settings: rewards, problems, loss, ...; None is left out
     Only settings that differ from their default count: a setting that is added later, at its
-    default, leaves older runs what they are.
+    default, leaves older runs what they are. The files of a local model stand beside the hash, as
+    "model": a run that was begun before they were noted goes on.
     """
     identity = {"settings": plain(cfg.non_default())}
     for name, value in parts.items():
         if value is not None:
             identity[name] = plain(value) if name == "rewards" else digest(value)
-    return identity | {"hash": digest(identity)}
+    files = {} if parts.get("policy") is not None else model_files(cfg.model)
+    return identity | {"hash": digest(identity)} | files
+
+
+def model_files(model: str) -> dict[str, str]:
+    """{"model": digest} of the files that are loaded from a local folder; {} for a name on the hub.
+
+    Tokenizer, settings and weights count. Of a file above 2 * WHOLE its size and both ends do.
+    """
+    folder = None
+    with contextlib.suppress(UserError):  # loading says so, if it has to be loaded at all
+        folder = Path(find_model(model)) if model else None
+    if folder is None or not folder.is_dir():
+        return {}
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in READ or path.name == "state.json" or not path.is_file():
+            continue
+        size = path.stat().st_size
+        total.update(f"{path.name} {size} ".encode())
+        with path.open("rb") as file:
+            total.update(file.read(WHOLE))
+            file.seek(max(size - WHOLE, file.tell()))
+            total.update(file.read())
+    return {"model": total.hexdigest()[:16]}
+
+
+def open_folder(run_dir: Path) -> None:
+    """Make the folder of a run, if it is not there.
+
+    Raises UserError where it cannot be, and where it holds files that no run of r1lite left.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        names = [path.name for path in run_dir.iterdir()]
+    except OSError as error:
+        raise UserError(
+            f"{run_dir} cannot be the folder of a run ({error.strerror or error}): it has to be a "
+            "folder that can be written to. Set run_dir= to another one."
+        ) from error
+    others = [name for name in names if name != LOCK and not TEMPORARY.fullmatch(name)]
+    if others and not _run_json(run_dir):
+        raise UserError(
+            f"{run_dir} holds {', '.join(sorted(others)[:3])} and no run.json that r1lite wrote: a "
+            "run begins in an empty folder. Set run_dir= to a new one; nothing was changed here."
+        )
+
+
+def _run_json(run_dir: Path) -> dict[str, Any]:
+    """What r1lite wrote down about the run in a folder; {} if nothing."""
+    path = run_dir / "run.json"
+    told = read_json(path) if path.exists() else {}
+    ours = isinstance(told, dict) and isinstance(told.get("stage"), str)
+    return told if ours and isinstance(told.get("identity", {}), dict) else {}
 
 
 def check_same_run(run_dir: Path, identity: Mapping[str, Any], cfg: TrainingConfig) -> None:
@@ -110,17 +169,18 @@ def check_same_run(run_dir: Path, identity: Mapping[str, Any], cfg: TrainingConf
 
     A start that failed before the first update has left nothing to hold on to.
     """
-    path, log = run_dir / "run.json", run_dir / "metrics.jsonl"
-    if not path.exists() or not log.exists() or not log.stat().st_size:
+    log, told = run_dir / "metrics.jsonl", _run_json(run_dir)
+    if not told or not log.exists() or not log.stat().st_size:
         return
-    saved = read_json(path).get("identity", {})
-    if saved.get("hash") == identity["hash"]:
+    saved = {"model": identity.get("model")} | told.get("identity", {})
+    same = saved.get("hash") == identity["hash"]
+    if same and identity.get("model") in (saved["model"], None):
         return
-    differing = _differences(saved, identity, cfg)
+    differing = _differences(saved if len(saved) > 1 else {}, identity, cfg)
     raise UserError(
         f"{run_dir} holds another run ({'; '.join(differing)}): a folder holds one run, and it is "
-        "resumed with the settings, rewards, problems and loss it was begun with. Set run_dir= to "
-        'a new folder, or to "" for one that is named after the run, or delete this one.'
+        "resumed with the settings, model, rewards, problems and loss it was begun with. Set "
+        "run_dir= to a new folder, or delete this one."
     )
 
 

@@ -1,7 +1,9 @@
-"""Ctrl-C that lets the rollout under way finish, so that what was learned is saved."""
+"""Ctrl-C or SIGTERM that lets the rollout under way finish, so that what was learned is saved."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 import threading
@@ -10,35 +12,54 @@ import time
 from .. import dist
 
 ONE_PRESS = 1.0  # seconds: torchrun passes on a Ctrl-C that the terminal has sent already
+GRACE = 25.0  # seconds: torchrun kills 30 after a SIGTERM
 
 
 class GracefulInterrupt:
-    """While active, the first SIGINT sets `asked`; one a second or more later raises
-    KeyboardInterrupt.
+    """While active, the first SIGINT or SIGTERM sets `asked` to its number; one a second or more
+    later ends the program at once, by KeyboardInterrupt or SystemExit(143).
 
-    Outside the main thread signals cannot be caught; Ctrl-C then acts as it always does.
+    Of many processes that got SIGTERM another one may be dead, and what waits for it never comes to
+    an end: after GRACE the process ends itself. Outside the main thread signals cannot be caught;
+    they then act as they always do.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before = None
-        self._first = 0.0
+        self.asked = 0
+        self._first, self._process = 0.0, os.getpid()
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> GracefulInterrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.signal(number, self._on_signal)
+                self._stack.callback(signal.signal, number, before)
         return self
 
     def _on_signal(self, number: int, frame: object) -> None:
+        if os.getpid() != self._process:  # in a fork there is nothing to save
+            os._exit(128 + number)
         if self.asked and time.monotonic() - self._first > ONE_PRESS:
-            raise KeyboardInterrupt
+            raise SystemExit(143) if number == signal.SIGTERM else KeyboardInterrupt
         if self.asked:
             return
-        self.asked, self._first = True, time.monotonic()
+        self.asked, self._first = number, time.monotonic()
+        if number == signal.SIGTERM and dist.is_distributed():
+            timer = threading.Timer(GRACE, _give_up)
+            timer.daemon = True
+            timer.start()
+            self._stack.callback(timer.cancel)
         if dist.is_main_process():
-            said = "\nfinishing this step, then saving; press Ctrl-C again to stop at once"
-            print(said, file=sys.stderr)
+            again = "" if number == signal.SIGTERM else "; press Ctrl-C again to stop at once"
+            print(f"\nfinishing this step, then saving{again}", file=sys.stderr)
 
     def __exit__(self, *exception: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        self._stack.close()
+
+
+def _give_up() -> None:
+    said = (
+        f"r1lite: this step did not end within {GRACE:g} s of SIGTERM; its last checkpoint is whole"
+    )
+    print(said, file=sys.stderr, flush=True)
+    os._exit(143)

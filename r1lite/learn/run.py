@@ -4,6 +4,7 @@ evaluation, checkpoints and export. GRPO and supervised training both run on it.
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,29 +14,36 @@ import torch
 from filelock import FileLock, Timeout
 
 from .. import dist
-from ..config import TrainingConfig, settings_without_effect
+from ..config import Count, TrainingConfig, check_value, settings_without_effect
 from ..policy.adapters import merged
 from ..policy.load import Policy, save_policy
 from ..policy.shard import FullCopy, is_sharded
-from ..records import StepLog, UserError
+from ..ready import check_ready
+from ..records import StepLog, UserError, lacks_memory
 from ..runlog import (
     append_jsonl,
     atomic_path,
     describe_run,
     read_json,
-    read_jsonl,
+    read_log,
     remove_leftovers,
     truncate_jsonl,
     write_json,
 )
-from .checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, step_of
+from .checkpoint import (
+    checkpoint_path,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    step_of,
+    write_digests,
+)
 from .clock import Clock
 from .health import Health
-from .identity import check_same_run
+from .identity import LOCK, check_same_run, open_folder
 from .interrupt import GracefulInterrupt
 
 SHOWN = ("reward", "accuracy", "length", "loss")  # metrics beside the progress bar
-LOCK = ".lock"
 
 
 class Hook(Protocol):
@@ -56,6 +64,9 @@ class Every:
     n: int
     function: Callable[[Policy, int], Any]
 
+    def __post_init__(self) -> None:
+        check_value("n", self.n, Count)
+
     def due(self, step: int, run_dir: Path) -> bool:
         return step % self.n == 0
 
@@ -72,6 +83,16 @@ class Result:
     logs: list[StepLog]
     run_dir: Path
     interrupted: bool
+
+    def unless_interrupted(self) -> Result:
+        """Itself; if Ctrl-C ended the run early, KeyboardInterrupt with what is there."""
+        if self.interrupted:
+            step = self.logs[-1].step if self.logs else 0
+            raise KeyboardInterrupt(
+                f"stopped after step {step}: {checkpoint_path(self.run_dir, step)} holds what was "
+                "learned; the same command goes on from there"
+            )
+        return self
 
     def __repr__(self) -> str:
         last = self.logs[-1] if self.logs else {}
@@ -104,15 +125,16 @@ class Run:
         folder = cfg.run_dir or f"runs/{stage}-{identity['hash'][:8]}"
         self.cfg, self.stage, self.identity, self.run_dir = cfg, stage, identity, Path(folder)
         self.hooks, self.on_step, self.progress = hooks, on_step, progress
-        self.clock, self.states, self.stopped = Clock(), {}, False
+        self.clock, self.states, self.stopped = Clock(), {}, 0
         self.sampler: Policy | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Run:
+        check_ready(self.cfg)
         with contextlib.ExitStack() as stack:  # closed again if the start fails
             stack.enter_context(dist.process_group(self.cfg.device))
-            self.run_dir.mkdir(parents=True, exist_ok=True)
             if dist.is_main_process():
+                open_folder(self.run_dir)
                 stack.enter_context(self._lock())
                 check_same_run(self.run_dir, self.identity, self.cfg)
             dist.barrier()
@@ -122,16 +144,17 @@ class Run:
                 self._prepare_folder()
             dist.barrier()
             self._health = Health(self.cfg.dtype)
-            if self.checkpoint and (self.run_dir / "metrics.jsonl").exists():
-                self._health.replay(read_jsonl(self.run_dir / "metrics.jsonl"))
+            self._health.replay(read_log(self.run_dir / "metrics.jsonl"))
             self._bar = stack.enter_context(self._progress_bar())
             for warning in [*warnings, *settings_without_effect(self.cfg)]:
                 self._say(f"warning: {warning}")
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self._stack.__exit__(*exception)
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._stack.__exit__(kind, error, trace)
+        if error and (said := lacks_memory(error)):
+            raise UserError(said) from error
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -144,6 +167,11 @@ class Run:
                 f"{self.run_dir} is in use by another process: a folder has one writer. Wait for "
                 "that run to end, or set run_dir= to another folder."
             ) from None
+        except OSError as error:
+            raise UserError(
+                f"{self.run_dir} cannot be written to ({error.strerror or error}): a run keeps its "
+                "log there. Set run_dir= to another folder."
+            ) from error
         try:
             yield
         finally:
@@ -189,6 +217,7 @@ class Run:
 
     def rollouts(self, updates: int = 1) -> Iterator[int]:
         """The number of the next update (from 1), until cfg.steps are made or Ctrl-C was pressed.
+        Raises SystemExit(143) after SIGTERM, once the checkpoint is written.
 
         updates  that are made before the next one is asked for: hooks, checkpoints and Ctrl-C wait
         """
@@ -196,11 +225,13 @@ class Run:
         while self.step < self.cfg.steps and not self.stopped:
             self.clock.lap("other")
             yield self.step + 1
-            self.stopped = dist.any_process(self._interrupt.asked)
+            self.stopped = int(dist.all_reduce_max(self._interrupt.asked))
             is_last = self.stopped or self.step >= self.cfg.steps
             if self.step - self.saved >= self.cfg.checkpoint_every or is_last:
                 save_checkpoint(self.run_dir, self.step, self.states)
                 self.saved = self.step
+            if self.stopped == signal.SIGTERM:
+                raise SystemExit(143)  # whoever asked for it waits for the end of the process
             if self.stopped:
                 self._say(f"stopped after step {self.step}; the same call goes on from there.")
             else:
@@ -250,12 +281,12 @@ class Run:
         if self.step >= self.cfg.steps and dist.is_main_process():
             with atomic_path(self.run_dir / "final") as temporary:
                 save_policy(replace(policy, model=merged(policy.model)), temporary)
+                write_digests(temporary, self.step)
         dist.barrier()
         if engine is not None and dist.is_distributed():  # it uses the processes' ways to talk
             engine.close()
             policy = replace(policy, engine=None)
         elif engine is not None:
             engine.update(policy.model)
-        path = self.run_dir / "metrics.jsonl"
-        logs = [StepLog(row) for row in read_jsonl(path)] if path.exists() else []
-        return Result(policy, logs, self.run_dir, self.stopped)
+        logs = [StepLog(row) for row in read_log(self.run_dir / "metrics.jsonl")]
+        return Result(policy, logs, self.run_dir, bool(self.stopped))

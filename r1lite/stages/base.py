@@ -126,8 +126,7 @@ def build_base(
         stage="base",
         progress=progress,
     )
-    if result.interrupted:
-        raise KeyboardInterrupt  # a shorter training is no base; the same call goes on from there
+    result.unless_interrupted()  # a shorter training is no base
     with atomic_path(out) as temporary:
         save_policy(result.policy, temporary)
     return Path(out)

@@ -52,15 +52,15 @@ def run_gate(
     figures: dict[str, Any] = {"model": model, "search": search_report(policy), "families": {}}
     for family in families:
         cfg, saved = gate_config(model, family, work), work / f"{family}.json"
-        if not saved.exists():
-            row = {"base": base_rates(policy, family, cfg), "steps": GAIN_STEPS}
-            result = train(cfg)
-            if result.interrupted:
-                raise KeyboardInterrupt  # a shorter run is no verdict; the same call goes on
-            row["after"] = base_rates(result.policy, family, cfg)
-            write_json(saved, row)
-            print(json.dumps({family: verdict_of_family(row)}), flush=True)
-        figures["families"][family] = read_json(saved)
+        if saved.exists():
+            figures["families"][family] = read_json(saved)
+            continue
+        base = base_rates(policy, family, cfg)
+        result = train(cfg).unless_interrupted()  # a shorter run is no verdict
+        row = {"base": base, "after": base_rates(result.policy, family, cfg), "steps": GAIN_STEPS}
+        write_json(saved, row)
+        figures["families"][family] = row
+        print(json.dumps({family: verdict_of_family(row)}), flush=True)
     figures["verdicts"] = verdicts(figures)
     write_json(work / "gate.json", figures)
     return figures

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import dist, fast
-from ..config import RunConfig
+from ..config import Count, RunConfig, check_value
 from ..evaluation import grade
 from ..learn.rollout import sample_row
 from ..policy import Policy, sample_groups
 from ..prompt import format_of, parse
 from ..records import Group, Problem, UserError
 from ..rewards import is_right_answer
-from ..runlog import append_jsonl, read_jsonl, truncate_jsonl
+from ..runlog import append_jsonl, read_log, truncate_jsonl
 from ..world import DATA_SETS, FAMILIES, clusters, keyed_rng, make_problems, read_problems
 
 N_SHOWN = 16  # problems whose answers samples.jsonl keeps
@@ -80,8 +80,16 @@ def sample_for_eval(
 ) -> list[Group]:
     """k answers to each problem with the paper's sampling and the length limit of the run.
 
-    Of many processes each samples its share, and all get all groups.
+    Of many processes each samples its share, and all get all groups. Raises UserError where k is
+    no number of samples, or the weights are no numbers.
     """
+    check_value("k", k, Count)
+    weights = () if dist.is_distributed() else policy.model.parameters()
+    if not all(weight.isfinite().all() for weight in weights):
+        raise UserError(
+            "the weights of the model hold NaN or infinity: nothing can be sampled from it. Use an "
+            "earlier checkpoint of its run, or train it again with a lower learning_rate=."
+        )
     with fast.sampling(policy, len(problems) * k, cfg.fast) as sampler:
         groups = sample_groups(
             sampler,
@@ -117,6 +125,8 @@ class HeldOut:
         k: int = 16,
         rewards: Any = None,
     ):
+        check_value("every", every, Count)
+        check_value("k", k, Count)
         self.rewards = rewards
         self.cfg, self.problems, self.also, self.k = cfg, problems, also or {}, k
         regular = [*range(every, cfg.steps, every), cfg.steps]
@@ -125,8 +135,7 @@ class HeldOut:
 
     def rows(self, run_dir: Path) -> dict[int, dict[str, Any]]:
         """Step -> its line of evals.jsonl."""
-        path = run_dir / "evals.jsonl"
-        return {row["step"]: row for row in read_jsonl(path)} if path.exists() else {}
+        return {row["step"]: row for row in read_log(run_dir / "evals.jsonl")}
 
     def due(self, step: int, run_dir: Path) -> bool:
         """Whether this step is to be measured, and has not been."""

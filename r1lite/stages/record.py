@@ -43,8 +43,7 @@ def record(name: str, *, progress: bool = True) -> Path:
         eval_every=cfg.steps // 5,
         progress=progress,
     )
-    if result.interrupted:
-        raise KeyboardInterrupt
+    result.unless_interrupted()
     target.mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         shutil.copy(work / file, target / file)

@@ -5,9 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..config import RunConfig
+from ..config import Count, RunConfig, check_value
 from ..learn import Result, train
 from ..policy import Policy
+from ..ready import check_ready
 from ..records import Problem
 from ..runlog import read_json, write_json
 from .held_out import (
@@ -42,6 +43,8 @@ def run_zero(
     at every evaluation) in the run's folder. Returns the result and the content of run.json, which
     is empty if Ctrl-C ended the run early.
     """
+    check_value("eval_every", eval_every, Count)
+    check_ready(cfg)
     problems = eval_problems(cfg, n_problems)
     hook = HeldOut(cfg, problems, also=also, every=eval_every, k=k)
     result = train(cfg, rewards=rewards, hooks=[hook], progress=progress)

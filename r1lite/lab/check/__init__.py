@@ -1,11 +1,13 @@
 """Checkers for the exercises: `check.advantages(mine)` under each stub.
 
 Each compares with numbers worked out on paper (written in data/exercises as constants), never with
-what the learner's own code gives elsewhere. A stub that is still None is no error, so a whole
-notebook always runs to its end; a wrong answer raises AssertionError with a message that says what
-it is. An exercise is an entry of a file in data/exercises; its README says how to add one.
+what the learner's own code gives elsewhere. A stub that is still None is no error, and a wrong
+answer is told in words and set aside, so a whole notebook always runs to its end. An exercise is an
+entry of a file in data/exercises; its README says how to add one.
 """
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from . import exercises, special
@@ -19,15 +21,33 @@ def __getattr__(name: str) -> Any:
     if name.startswith("_"):  # what Python and notebooks look for in any module
         raise AttributeError(name)
     if name in special.CHECKS:
-        return special.CHECKS[name]
+        return _checker(name, special.CHECKS[name].__doc__, special.CHECKS[name])
     signature, steps = exercises.load(name)
+    marker = special.MARKERS.get(name, mark)
+    return _checker(name, signature, lambda mine: marker(name, mine, steps))
+
+
+def _checker(name: str, doc: str | None, marker: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The marker, with a wrong answer printed: an exception would end Run All."""
 
     def checker(mine: Any) -> None:
-        special.MARKERS.get(name, mark)(name, mine, steps)
+        try:
+            marker(mine)
+        except AssertionError as wrong:
+            print(wrong)
+            _set_aside(mine, sys._getframe(1).f_globals)
 
     checker.__name__ = checker.__qualname__ = name
-    checker.__doc__ = signature
+    checker.__doc__ = doc
     return checker
+
+
+def _set_aside(mine: Any, names: dict[str, Any]) -> None:
+    """Make the notebook's my_... None again, as the cells below would go on with a wrong answer."""
+    for name, value in list(names.items()):
+        if value is mine and name.startswith("my_") and name != "my_guess":
+            names[name] = None
+            print(f"{name} is None again: the next cells use r1lite's version.")
 
 
 def __dir__() -> list[str]:

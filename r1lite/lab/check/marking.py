@@ -1,11 +1,16 @@
 """How an answer is marked: run the learner's code on each step, compare, name a known slip."""
 
+import copy
+import ctypes
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+LIMIT = 10.0  # seconds for one call of a learner's function
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class Step:
 
 
 def mark(name: str, mine: Any, steps: Sequence[Step]) -> None:
-    """Say "right" if every step is; the first that is not raises AssertionError."""
+    """Say "right" if every step is; the first that is not raises AssertionError, which `check.NAME`
+    prints."""
     if is_untried(name, mine):
         return
     for step in steps:
@@ -91,13 +97,22 @@ def fill(text: str, inputs: Sequence) -> str:
 
 
 def call(name: str, function: Any, inputs: Sequence, stops: Mapping[str, str] | None = None) -> Any:
-    """What the learner's function gives; its exceptions become a message that shows the input."""
+    """What the learner's function gives; its exceptions, a loop without an end and a changed input
+    become a message that shows the input."""
     shown = ", ".join(str(i.tolist() if isinstance(i, torch.Tensor) else i) for i in inputs)
     if not callable(function):
         raise AssertionError(f"{name}: {function!r} is no function. Write `def ...` or a lambda.")
+    before = repr(_as_lists(inputs))
     try:
-        result = function(*inputs)
-    except Exception as error:
+        result = in_time(function, inputs)
+    except TooLong:
+        raise AssertionError(
+            f"{name}: your function did not come to an end and was stopped after {LIMIT:g} s. The "
+            f"input was {shown}. Does every loop in it have an end?"
+        ) from None
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
         what = f"stopped with {type(error).__name__}: {error}."
         for kind in type(error).__mro__:  # a lesson on ValueError is for its subclasses as well
             if stops and kind.__name__ in stops:
@@ -109,7 +124,53 @@ def call(name: str, function: Any, inputs: Sequence, stops: Mapping[str, str] | 
         ) from error
     if result is None:
         raise AssertionError(f"{name}: your function gives back None. Is a `return` missing?")
+    if repr(_as_lists(inputs)) != before:
+        raise AssertionError(
+            f"{name}: your function changes its input, {before}, which others still need. Work "
+            "on a copy: x.clone() of a tensor, list(x) of a list."
+        )
     return result
+
+
+class TooLong(BaseException):
+    """Raised in a learner's function at its limit; no `except Exception` there catches it."""
+
+
+def in_time(function: Any, inputs: Sequence) -> Any:
+    """function(*inputs), or TooLong after LIMIT seconds.
+
+    A thread can be given up anywhere, where signals need the main thread of a POSIX system.
+    """
+    outcome: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            outcome["result"] = function(*inputs)
+        except BaseException as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        thread.join(LIMIT)
+        if thread.is_alive():
+            raise TooLong
+    finally:  # also at Ctrl-C
+        if thread.is_alive():
+            number = ctypes.c_ulong(thread.ident)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(TooLong))
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["result"]
+
+
+def _as_lists(value: Any) -> Any:
+    """A copy that shows every number."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().tolist()
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_as_lists, value))
+    return copy.deepcopy(value)
 
 
 def compare(name: str, results: list, step: Step) -> None:
