@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
-from ..prompt import render
+from ..prompt import prompt_of
 from ..records import Completion, Group, Problem, UserError
 from .load import Policy
 from .logprobs import plain_head
@@ -62,7 +62,7 @@ def sample_parts(
     top_p: float = 1.0,
 ) -> Iterator[list[Group]]:
     """The groups of sample_groups, some at a time, as they are sampled."""
-    prompts = [policy.encode(render(problem.question, template)) for problem in problems]
+    prompts = [policy.encode(prompt_of(problem, template)) for problem in problems]
     keys = [(seed, step, problem.problem_id) for problem in problems]
     parts = _generate_parts(policy, prompts, keys, group_size, max_new_tokens, temperature, top_p)
     todo = iter(zip(problems, prompts))

@@ -12,5 +12,6 @@ from .formats import (
     Format,
     get_format,
     parse,
+    prompt_of,
     render,
 )

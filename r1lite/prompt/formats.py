@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..records import Answer, Group, UserError
+from ..records import Answer, Group, Problem, UserError
 from .answer import after_think, last_answer, split_answer, split_r1
 
 # arXiv 2501.12948v1, Table 1, word for word. It ends at "Assistant:": the model itself has to
@@ -23,11 +23,11 @@ TINY_TEMPLATE = "User : {question} Assistant :"
 # A plain stand-in: the chat templates of real models come with their tokenizers.
 R1_TEMPLATE = "User: {question}\n\nAssistant:"
 
-TEMPLATES = {
-    "r1-zero": R1_ZERO_TEMPLATE,
-    "tiny": TINY_TEMPLATE,
-    "r1": R1_TEMPLATE,
-    "tiny-r1": TINY_TEMPLATE,
+# What the questions of a family leave unsaid, {} for where the answer goes: the tiny base knows it
+# from documents, and reads no English. Other models are told beside the question.
+RULES = {
+    "countdown": "Use each of these numbers exactly once, with + - * / and brackets. Write such an "
+    "expression, and nothing else, {}.",
 }
 
 
@@ -39,6 +39,7 @@ class Format:
     split         strict: a completion's thinking and final answer, or neither
     lenient       what stands where a final answer would, tags ignored; it rewards nothing
     question_end  characters taken off the end of a question, since the template has its own
+    place         where an answer goes, in words, with which RULES are stated; empty states none
     """
 
     name: str
@@ -46,6 +47,7 @@ class Format:
     split: Callable[[str], Answer] = split_answer
     lenient: Callable[[str], str] = last_answer
     question_end: str = ""
+    place: str = ""
 
     def render(self, question: str) -> str:
         """The prompt for a question."""
@@ -53,13 +55,14 @@ class Format:
 
 
 # The paper's template closes the question with a full stop of its own.
-R1_ZERO = Format("r1-zero", R1_ZERO_TEMPLATE, question_end=" .。")
+R1_ZERO = Format("r1-zero", R1_ZERO_TEMPLATE, question_end=" .。", place="in the answer tags")
 FORMATS: dict[str, Format] = {
     "tiny": Format("tiny", TINY_TEMPLATE),
     "r1-zero": R1_ZERO,
-    "r1": Format("r1", R1_TEMPLATE, split_r1, after_think),
+    "r1": Format("r1", R1_TEMPLATE, split_r1, after_think, place="after your thoughts"),
     "tiny-r1": Format("tiny-r1", TINY_TEMPLATE, split_r1, after_think),
 }
+TEMPLATES = {name: known.template for name, known in FORMATS.items()}
 
 
 def get_format(name: str | Format) -> Format:
@@ -84,6 +87,18 @@ def render(question: str, template: str | Format) -> str:
     'User : make 24 from 6 4 3 . Assistant :'
     """
     return get_format(template).render(question)
+
+
+def prompt_of(problem: Problem, template: str | Format) -> str:
+    """The prompt for a problem: its question, with the rules of its family where the format states
+    them. That is decided here, as the template is chosen after a problem was made or read.
+
+    >>> prompt_of(Problem("p", "countdown", "1-2", "en", "make 3 from 1 2 .", {}), "tiny")
+    'User : make 3 from 1 2 . Assistant :'
+    """
+    fmt = get_format(template)
+    rules = RULES.get(problem.family, "") if fmt.place else ""
+    return fmt.render(" ".join(filter(None, [problem.question, rules.format(fmt.place)])))
 
 
 def parse(groups: Sequence[Group], fmt: str | Format) -> list[Group]:
