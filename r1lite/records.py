@@ -27,7 +27,7 @@ def needs(who: str, package: str, instead: str, install: str = "") -> Iterator[N
     """For imports of what not everyone has: says who needs which package, and what else to do."""
     try:
         yield
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter where a package lacks its library
         raise UserError(
             f"{who} needs {package} ({error}): run `{install or f'pip install {package}'}`, "
             f"or {instead}."

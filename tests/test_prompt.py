@@ -1,10 +1,12 @@
 """Templates on the way in, tags on the way out: one letter off is another experiment."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from r1lite.evaluation import grade
+from r1lite.policy.sample import sample_groups
 from r1lite.prompt import (
     FORMATS,
     R1_ZERO_TEMPLATE,
@@ -13,6 +15,7 @@ from r1lite.prompt import (
     get_format,
     last_answer,
     parse,
+    question_of,
     render,
     split_answer,
 )
@@ -207,6 +210,47 @@ def test_each_format_renders_and_reads(name):
     assert is_right_output(MAKE_21, text, name) and is_right_leniently(MAKE_21, text, name)
     other = "r1" if name in ("tiny", "r1-zero") else "tiny"
     assert not is_right_output(MAKE_21, text, other)
+
+
+def prompt_of(problem, name):
+    """What a policy is asked, up to what a tokenizer's own template puts around it."""
+    fmt = get_format(name)
+    question = question_of(problem, fmt)
+    return question if fmt.is_chat else fmt.render(question)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_other_models_than_the_tiny_ones_are_told_the_rules(name):
+    """The tiny base knows the game from documents, and the words of a rule are none of its own."""
+    rules = ("each of these numbers exactly once", "+ - * /", "expression")
+    prompt = prompt_of(MAKE_21, name)
+    if "tiny" in name:
+        assert prompt == render(MAKE_21.question, name)
+    else:
+        assert all(rule in prompt for rule in rules) and MAKE_21.question in prompt
+        assert ("in the answer tags" in prompt) == (name == "r1-zero")
+        assert prompt.endswith("Assistant:") or name == "chat"
+        assert ".." not in prompt.replace("...", "")
+        assert prompt_of(replace(MAKE_21, language="zh"), name) == prompt
+    other = replace(MAKE_21, family="maths", question="1 + 1 ?")
+    assert prompt_of(other, name) == ("1 + 1 ?" if name == "chat" else render("1 + 1 ?", name))
+
+
+def test_a_template_of_ones_own_states_no_rules_unless_it_says_where_answers_go(monkeypatch):
+    """Notebooks ask the tiny base with templates of their own, and to go on with half an answer."""
+    monkeypatch.setitem(TEMPLATES, "bare", "{question}")
+    assert prompt_of(MAKE_21, "bare") == MAKE_21.question
+    mine = Format("mine", "Q {question}", place="on the last line")
+    assert prompt_of(MAKE_21, mine).endswith("nothing else, on the last line.")
+
+
+def test_every_sampled_prompt_states_the_rules(mini, monkeypatch):
+    asked = []
+    monkeypatch.setattr(type(mini), "encode", lambda self, text: asked.append(text) or [1])
+    sample_groups(
+        mini, [MAKE_21], group_size=1, max_new_tokens=1, temperature=1.0, seed=0, template="r1-zero"
+    )
+    assert asked == [prompt_of(MAKE_21, "r1-zero")] and "exactly once" in asked[0]
 
 
 def test_a_template_of_ones_own_is_a_format_with_the_tags_of_r1_zero(monkeypatch):

@@ -30,7 +30,7 @@ ATTACKS = json.loads(
 )
 FAMILIES = ("countdown", "programs", "science", "maths", "format", "language")
 RIGHT = {  # what the same graders do pay for
-    "countdown": ({"numbers": [6, 4, 3], "target": 21}, "6 * 4 - 3"),
+    "countdown": ({"numbers": [6, 4, 3], "target": 21}, "6 * 4 - 3 = 21"),
     "programs": ({"gold": {"shown": [[1, 5]], "tests": [[4, 11]]}}, "return x * 2 + 3"),
     "science": ({"gold": "B"}, "B"),
     "maths": ({"gold": "12"}, "12"),
@@ -86,7 +86,10 @@ def test_an_attack_gains_nothing(attack, monkeypatch):
     assert time.perf_counter() - begun < 10
 
 
-@pytest.mark.parametrize("piece", ["```", "```a", "```\n", "``` `"])
+@pytest.mark.parametrize(
+    "piece",
+    ["```", "```a", "```\n", "``` `", "~~~", "~~~a", "~~~\n", "```\n~~~", "~~~\n```", "~~~~`\n"],
+)
 def test_a_program_is_found_in_no_time(piece):
     """Fences without end: the time grew with the square of them, and no limit holds for a regular
     expression."""
@@ -191,9 +194,16 @@ def draw_countdown(rng: random.Random) -> tuple[Problem, str]:
 
 
 def judge_countdown(problem: Problem, text: str) -> float:
-    final = judged_final(text)
-    value, numbers = evaluated(final or "")
     wanted = problem.gold
+    sign = {"×": "*", "−": "-"}
+    final = "".join(sign.get(letter, letter) for letter in judged_final(text) or "").split()
+    while final and set(final[-1]) <= {"."}:
+        final.pop()
+    final = re.sub(r"\.+$", "", " ".join(final))
+    final = re.sub(
+        rf"^([^=]*) ?= ?{wanted['target']}$", r"\1", final
+    )  # any other = is no arithmetic
+    value, numbers = evaluated(final)
     return float(value == wanted["target"] and sorted(numbers) == sorted(wanted["numbers"]))
 
 

@@ -91,7 +91,7 @@ def test_countdown_wants_each_given_number_exactly_once():
     ):
         assert not check_answer(problem, wrong), wrong
     for wrong in (
-        "6 * 4 - 3 = 21",
+        "6 * 4 - 3 = 20",
         "21 = 6 * 4 - 3",
         "the answer is 6 * 4 - 3",
         "6 * 4 - 03 -",

@@ -23,7 +23,7 @@ from pathlib import Path
 from ..records import Problem, UserError
 from ..rewards.code import grade_run
 from ..runlog import markdown_table
-from ..sandbox import Limits, Outcome, Program, Sandbox
+from ..sandbox import Limits, Outcome, Program, Sandbox, no_compiler
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "data/attacks/programs"
 LANGUAGES = {".py": "python", ".cpp": "cpp"}
@@ -51,13 +51,17 @@ class Attack:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of an attack: stopped_by is observed; faults are empty if it was contained."""
+    """What came of an attack: stopped_by is observed; faults are empty if it was contained.
+
+    ran  False if it could not be tried here: that is no fault, and nothing was contained
+    """
 
     name: str
     tries: str
     stopped_by: str
     faults: tuple[str, ...]
     seconds: float
+    ran: bool = True
 
 
 def attacks(only: Collection[str] = (), folder: Path = PROGRAMS) -> list[Attack]:
@@ -132,11 +136,8 @@ class Target:
 
     def harm(self) -> list[str]:
         """What has been reached, in words."""
-        found = [
-            f"{name} has changed"
-            for name, was in self._before.items()
-            if self._state()[name] != was
-        ]
+        now = self._state()
+        found = [f"{name} has changed" for name, was in self._before.items() if now[name] != was]
         for name, listener in (("port", self.port), ("socket", self.path)):
             with contextlib.suppress(BlockingIOError):
                 listener.accept()
@@ -185,6 +186,8 @@ def stopped_by(outcome: Outcome) -> str:
 
 def run_attack(sandbox: Sandbox, attack: Attack, target: Target) -> Report:
     """Run one attack, look at what it was after, and see that an honest program still runs."""
+    if attack.language == "cpp" and (why := no_compiler()):
+        return Report(attack.name, attack.tries, f"not run: {why}", (), 0.0, ran=False)
     before, begun = _family(sandbox.pids()), time.monotonic()
     program = Program(attack.language, target.fill(attack.source), HONEST.tests)
     (outcome,) = sandbox.run([program], LIMITS)
@@ -229,6 +232,19 @@ def works(jail: str) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+def summary(found: dict[str, Sequence[Report]]) -> str:
+    """How many attacks were contained in every jail, and which were not run.
+
+    found  jail -> reports. Raises UserError naming attacks that were not contained.
+    """
+    reports = [report for jail in found.values() for report in jail]
+    if bad := sorted({r.name for r in reports if r.faults}):
+        raise UserError(f"not contained: {', '.join(bad)}. Do not train with this sandbox.")
+    idle = sorted({r.name for r in reports if not r.ran})
+    said = f"{len({r.name for r in reports}) - len(idle)} attacks contained in each of: "
+    return said + ", ".join(found) + (f"; not run, so not known: {', '.join(idle)}" if idle else "")
 
 
 def table(found: dict[str, Sequence[Report]]) -> str:

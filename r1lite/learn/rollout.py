@@ -12,7 +12,7 @@ from ..config import RunConfig
 from ..policy.engine import Sampling
 from ..policy.load import Policy
 from ..policy.sample import sample_parts
-from ..prompt import format_of
+from ..prompt import format_of, question_of
 from ..records import Group, Problem, UserError, is_unchecked, known
 from ..rewards import Reward, as_rewards, overlong_penalty, score
 from ..world import keyed_order, make_problem
@@ -52,7 +52,7 @@ def fitting(problems: Sequence[Problem], policy: Policy, cfg: RunConfig) -> list
     """
     longest = cfg.at(cfg.extend_length_after + 1).max_new_tokens  # whatever cfg.steps is by now
     fmt = format_of(cfg)
-    lengths = [len(policy.encode(policy.prompt(p.question, fmt))) for p in problems]
+    lengths = [len(policy.encode(policy.prompt(question_of(p, fmt), fmt))) for p in problems]
     kept = [p for p, n in zip(problems, lengths) if n + longest <= policy.max_length]
     said = (
         f"{len(problems) - len(kept)} of {len(problems)} problems are left out: prompt and answer "

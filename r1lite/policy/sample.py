@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
-from ..prompt import Format, get_format, read_behind
+from ..prompt import Format, get_format, question_of, read_behind
 from ..records import Completion, Group, Problem, UserError
 from .engine import Sampling
 from .load import Policy
@@ -55,14 +55,15 @@ def sample_parts(
 ) -> Iterator[list[Group]]:
     """The groups of sample_groups, some at a time, as they are sampled."""
     fmt = get_format(template)
-    texts = [policy.prompt(problem.question, fmt) for problem in problems]
+    questions = [question_of(problem, fmt) for problem in problems]
+    texts = [policy.prompt(question, fmt) for question in questions]
     prompts = [policy.encode(text) for text in texts]
     keys = [(seed, step, problem.problem_id) for problem in problems]
-    todo = iter(zip(problems, texts, prompts))
+    todo = iter(zip(problems, questions, texts, prompts))
     for part in _generate_parts(policy, prompts, keys, how):
         yield [
-            Group(problem, tuple(prompt), read_behind(text, problem.question, completions, fmt))
-            for completions, (problem, text, prompt) in zip(part, todo)
+            Group(problem, tuple(prompt), read_behind(text, question, completions, fmt))
+            for completions, (problem, question, text, prompt) in zip(part, todo)
         ]
 
 

@@ -11,6 +11,7 @@ from .formats import (
     format_of,
     get_format,
     parse,
+    question_of,
     read_behind,
     render,
 )

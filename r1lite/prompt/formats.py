@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..config import RunConfig
-from ..records import Answer, Completion, Group, UserError
+from ..records import Answer, Completion, Group, Problem, UserError
 from .answer import after_think, last_answer, split_answer, split_r1
 
 # arXiv 2501.12948v1, Table 1, word for word. It ends at "Assistant:": the model itself has to
@@ -24,6 +24,13 @@ TINY_TEMPLATE = "User : {question} Assistant :"
 # A plain stand-in: the chat templates of real models come with their tokenizers.
 R1_TEMPLATE = "User: {question}\n\nAssistant:"
 
+# What the questions of a family leave unsaid, {} for where the answer goes: the tiny base knows it
+# from documents, and reads no English. Other models are told beside the question.
+RULES = {
+    "countdown": "Use each of these numbers exactly once, with + - * / and brackets. Write such an "
+    "expression, and nothing else, {}.",
+}
+
 
 @dataclass(frozen=True)
 class Format:
@@ -36,6 +43,7 @@ class Format:
     is_chat       the prompt is written by the chat template of the model's tokenizer: see
                   policy.load.Policy.prompt. Then `system` is the system prompt (empty: none, or
                   the template's own), and `thinking` what templates with such a switch are told
+    place         where an answer goes, in words, with which RULES are stated; empty states none
     """
 
     name: str
@@ -46,6 +54,7 @@ class Format:
     is_chat: bool = False
     system: str = ""
     thinking: bool = True
+    place: str = ""
 
     def render(self, question: str) -> str:
         """The prompt for a question. Raises UserError where a tokenizer has to write it."""
@@ -58,13 +67,13 @@ class Format:
 
 
 # The paper's template closes the question with a full stop of its own.
-R1_ZERO = Format("r1-zero", R1_ZERO_TEMPLATE, question_end=" .。")
+R1_ZERO = Format("r1-zero", R1_ZERO_TEMPLATE, question_end=" .。", place="in the answer tags")
 FORMATS: dict[str, Format] = {
     "tiny": Format("tiny", TINY_TEMPLATE),
     "r1-zero": R1_ZERO,
-    "r1": Format("r1", R1_TEMPLATE, split_r1, after_think),
+    "r1": Format("r1", R1_TEMPLATE, split_r1, after_think, place="after your thoughts"),
     "tiny-r1": Format("tiny-r1", TINY_TEMPLATE, split_r1, after_think),
-    "chat": Format("chat", "", split_r1, after_think, is_chat=True),
+    "chat": Format("chat", "", split_r1, after_think, place="after your thoughts", is_chat=True),
 }
 TEMPLATES = {name: known.template for name, known in FORMATS.items()}
 
@@ -97,6 +106,18 @@ def render(question: str, template: str | Format) -> str:
     'User : make 24 from 6 4 3 . Assistant :'
     """
     return get_format(template).render(question)
+
+
+def question_of(problem: Problem, fmt: Format) -> str:
+    """A problem's question, with the rules of its family where the format states them. That is
+    decided here, as the template is chosen after a problem was made or read.
+
+    >>> problem = Problem("p", "countdown", "1-2", "en", "make 3 from 1 2 .", {})
+    >>> question_of(problem, FORMATS["tiny"])
+    'make 3 from 1 2 .'
+    """
+    rules = RULES.get(problem.family, "") if fmt.place else ""
+    return " ".join(filter(None, [problem.question, rules.format(fmt.place)]))
 
 
 def parse(groups: Sequence[Group], fmt: str | Format) -> list[Group]:

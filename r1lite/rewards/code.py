@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from functools import cache
+from textwrap import dedent
 from typing import Any
 
 from ..prompt import Format, get_format
@@ -19,7 +20,7 @@ from .calls import plain_columns
 from .reward import SECONDS
 
 TIME = 0.9 * SECONDS  # for all answers of a call: after SECONDS none of its values would count
-_FENCED = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"(```|~~~)[^\n`~]*\n(.*?)\1", re.DOTALL)
 _CHOSEN = {"jail": "auto"}
 
 
@@ -48,10 +49,11 @@ def code_reward(
 
     The paper's accuracy reward for code (arXiv 2501.12948: v1, 2.2.2; v2, p. 3): a compiler and
     predefined tests. Whether a share of them pays is not said; with gold["credit"] = "partial" it
-    does here, from 0 to 1. 0.0 without a compile, for an answer outside the format, and for no
-    program at all. None for a problem without tests, to which it does not apply. UNCHECKED where
-    nothing can be known: the jail had to be torn down, or the answer's turn had not come or its run
-    not ended within TIME.
+    does here, from 0 to 1. The program is what the last fence of ``` or ~~~ holds, without the
+    fence's indentation, else all of the answer. 0.0 without a compile, for an answer outside the
+    format, and for no program at all. None for a problem without tests, to which it does not apply.
+    UNCHECKED where nothing can be known: the jail had to be torn down, there is no compiler for C++
+    here (which is said), or the answer's turn had not come or its run not ended within TIME.
     """
     ran = _run(problem, [answer.final for answer in parsed])
     return [grade_run(p, outcome) for p, outcome in zip(problem, ran)]
@@ -94,7 +96,7 @@ def _program(problem: Problem, final: str | None) -> Program | None:
     fenced = _FENCED.findall(final)
     return Program(
         gold.get("language", "python"),
-        (fenced[-1] if fenced else final) + gold.get("driver", ""),
+        (dedent(fenced[-1][1]) if fenced else final) + gold.get("driver", ""),
         tuple(test["input"] for test in gold["tests"]),
         entry=gold.get("entry", ""),
         stop_early=gold.get("credit", "all") == "all",
@@ -121,14 +123,15 @@ def grade_run(problem: Problem, outcome: Outcome | None) -> float | None:
     return share if gold.get("credit", "all") == "partial" else float(share == 1.0)
 
 
-def _same_output(expected: str, run: Run) -> bool:
+def _same_output(expected: Any, run: Run) -> bool:
     """Line by line to the very end; white space at the end of lines and of the text is free.
 
-    A line ends with "\\n" or "\\r\\n" and with nothing else that str.splitlines knows.
+    A number that is expected counts as its text. A line ends with "\\n" or "\\r\\n", and with
+    nothing else that str.splitlines knows.
     """
     want, got = (
         "\n".join(line.rstrip(" \t\r") for line in text.split("\n")).rstrip("\n")
-        for text in (expected, run.stdout)
+        for text in (str(expected), run.stdout)
     )
     return want == got
 

@@ -5,6 +5,8 @@ What a jail promises (`python -m r1lite sandbox --attack` tries to break each pr
 files        read: the interpreter with its standard library (no installed packages), the compiler,
              the system's libraries (/lib, /usr/lib, /usr/include); written: a folder of its own,
              which lives in memory and is emptied after every program
+devices      /dev/null, /dev/zero and the random ones; a Python program may also open the standard
+             files by their names (/dev/stdin), a C++ program has no such files
 network      none, not even this machine's own; no socket of any kind can be made, also no pair of
              them: threads work in a program, asyncio and multiprocessing.Pipe do not
 processes    none is left when a program's first process has ended or its time is up; those
@@ -18,6 +20,6 @@ What it does not promise: that the kernel has no holes (programs share yours), t
 could not tell by timing that the other runs, and anything at all with jail="unsafe".
 """
 
-from .jail import JAILS
+from .jail import JAILS, no_compiler
 from .pool import Sandbox
 from .program import Limits, Outcome, Program, Run

@@ -11,29 +11,31 @@ import platform
 import shutil
 import sys
 import sysconfig
+import warnings
+from functools import cache
 from pathlib import Path
-
-from ..records import UserError
 
 JAILS = ("bubblewrap", "namespaces", "unsafe")
 WORKER = Path(__file__).with_name("worker.py")
 SHOWN = "/worker.py"  # where programs see it: it may itself lie in /tmp, which is theirs
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-COMPILER = ("g++", "as", "ld", "ld.bfd")
+COMPILER = ("g++", "as", "ld")
+LIBRARIES = ("/lib", "/lib64", "/lib32", "/libx32", "/usr/lib", "/usr/lib64")
+HEADERS = ("/usr/include", "/usr/libexec/gcc")
 LEAST_KERNEL = (5, 14)  # counts the processes of a namespace by themselves
 
-# $1 the new root, $2 bytes of /tmp, $3 the worker, then what to show, "--", what to cover, "--",
-# what to start. The worker itself lets go of /old: umount is not among what can be seen after
-# pivot_root.
+# $1 bytes of /tmp, $2 the worker, then what to show, "--", what to cover, "--", what to start. The
+# new root lies over /sys: there is one everywhere, nothing of it is shown, and so no folder has to
+# be made that would stay where this process is killed. The worker itself lets go of /old: umount is
+# not among what can be seen after pivot_root.
 _BUILD = """
-root=$1; room=$2; worker=$3; shift 3
+root=/sys; room=$1; worker=$2; shift 2
 mount --make-rprivate / 2>/dev/null || true
 mount -t tmpfs -o size=1m,mode=755 tmpfs "$root"
 mkdir "$root/tmp" "$root/old"
 mount -t tmpfs -o size="$room",mode=1777,nosuid,nodev tmpfs "$root/tmp"
 show() {
   mkdir -p "$root${2%/*}"
-  if [ -L "$1" ]; then ln -s "$(readlink "$1")" "$root$2"; return; fi
   if [ -d "$1" ]; then mkdir -p "$root$2"; else : > "$root$2"; fi
   mount --bind "$1" "$root$2"
   case $1 in /dev/*) ;; *) mount -o remount,bind,ro,nosuid,nodev "$root$2" ;; esac
@@ -49,33 +51,31 @@ exec "$@"
 """
 
 
-def visible(languages: tuple[str, ...] = ("python", "cpp")) -> list[str]:
+@cache
+def no_compiler() -> str:
+    """Why C++ cannot be compiled here, which is also warned of, once; empty if it can."""
+    lacking = ", ".join(name for name in COMPILER if not shutil.which(name, path="/usr/bin"))
+    if lacking:
+        what = "answers in C++ count as not checked. Install the compiler: apt install g++"
+        warnings.warn(f"{lacking} not found in /usr/bin: {what}", stacklevel=2)
+    return lacking and f"{lacking} not found in /usr/bin"
+
+
+def visible() -> list[str]:
     """Paths that programs can read: the interpreter, the compiler, the libraries of both."""
     python = Path(sys.executable).resolve()
     paths = [python, Path(sysconfig.get_path("stdlib")).resolve()]
     paths += Path(sys.base_prefix, "lib").glob("*.so*")
-    libraries = ["/lib", "/lib64", "/lib32", "/libx32", "/usr/lib", "/usr/lib64"]
-    if "cpp" in languages:
-        for name in COMPILER:
-            paths += _links(shutil.which(name, path="/usr/bin"))
-        libraries += ["/usr/include", "/usr/libexec/gcc"]
-    named = dict.fromkeys([*map(str, paths), *libraries])
-    found = [p for p in named if os.path.exists(p)]
-    return [p for p in found if not any(p.startswith(q + "/") for q in found if q != p)]
+    tools = [f"/usr/bin/{name}" for name in COMPILER]
+    named = dict.fromkeys([*map(str, paths), *tools, *LIBRARIES, *HEADERS])
+    return [p for p in named if os.path.exists(p)]  # a folder comes after what it also holds
 
 
 def hidden() -> list[str]:
     """Folders of installed packages in what is visible: empty ones are put over them."""
-    folders = [Path(sysconfig.get_path("stdlib")).resolve(), *Path("/usr/lib").glob("python*")]
+    folders = [Path(sysconfig.get_path("stdlib")).resolve()]
+    folders += [p for lib in ("/lib", "/usr/lib") for p in Path(lib).glob("python*")]
     return sorted({str(p) for folder in folders for p in folder.glob("*-packages") if p.is_dir()})
-
-
-def _links(path: str | None) -> list[Path]:
-    """A program and whatever it is a link to, one after the other."""
-    if not path:
-        return []
-    target = os.path.islink(path) and os.path.join(os.path.dirname(path), os.readlink(path))
-    return [Path(path), *_links(target and os.path.normpath(target))]
 
 
 def worker_command(worker: str, folder: str) -> list[str]:
@@ -87,7 +87,7 @@ def worker_command(worker: str, folder: str) -> list[str]:
 def jail_command(jail: str, scratch: str, room: int) -> list[str]:
     """What to start, as a list of arguments.
 
-    scratch  an empty folder of this worker, outside
+    scratch  an empty folder for programs without a jail; a jail makes its own, in memory
     room     bytes that programs may write in all
     """
     if jail == "unsafe":
@@ -96,7 +96,7 @@ def jail_command(jail: str, scratch: str, room: int) -> list[str]:
     if jail == "namespaces":
         words = "unshare --mount --pid --fork --kill-child --net --ipc --uts --cgroup"
         unshare = words.split() + ([] if root else ["--user", "--map-root-user"])
-        build = ["sh", "-euc", _BUILD, "sh", scratch, str(room), str(WORKER), *shown, *DEVICES]
+        build = ["sh", "-euc", _BUILD, "sh", str(room), str(WORKER), *shown, *DEVICES]
         build += ["--", *hidden(), "--"]
         return [*unshare, "--", *build, *worker_command(SHOWN, "/tmp")]
     command = "bwrap --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try"
@@ -106,10 +106,7 @@ def jail_command(jail: str, scratch: str, room: int) -> list[str]:
     for folder in dict.fromkeys(map(os.path.dirname, shown)):
         words += ["--perms", "0755", "--dir", folder]
     for path in shown:
-        if os.path.islink(path):
-            words += ["--symlink", os.readlink(path), path]
-        else:
-            words += ["--ro-bind", path, path]
+        words += ["--ro-bind", path, path]  # of a link: what it leads to
     for path in hidden():
         words += ["--tmpfs", path, "--remount-ro", path]
     for device in DEVICES:
@@ -128,16 +125,4 @@ def missing(jail: str) -> str | None:
     if tuple(int(part) for part in kernel if part.isdigit()) < LEAST_KERNEL:
         return f"it needs Linux {'.'.join(map(str, LEAST_KERNEL))}, this is {platform.release()}"
     tool = {"bubblewrap": "bwrap", "namespaces": "unshare"}[jail]
-    if not shutil.which(tool):
-        return f"{tool} is not installed"
-    return None
-
-
-def no_jail_error(reasons: dict[str, str]) -> UserError:
-    """What to say where hostile programs cannot be held."""
-    said = "; ".join(f"{jail}: {why}" for jail, why in reasons.items())
-    return UserError(
-        f"no jail works here ({said}): programs that a model wrote may do anything, so they are "
-        "not run. Install bubblewrap (apt install bubblewrap), use a machine that allows user "
-        'namespaces, or opt into jail="unsafe", which runs them as you.'
-    )
+    return None if shutil.which(tool) else f"{tool} is not installed"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import itertools
 import json
 import os
 import queue
@@ -14,15 +12,15 @@ import socket
 import subprocess
 import tempfile
 import time
-import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..records import UserError
-from .jail import JAILS, jail_command, missing, no_jail_error
+from .jail import JAILS, jail_command, missing, no_compiler
 from .program import Limits, Outcome, Program, Run
 from .seccomp import seccomp_filter
 
@@ -30,7 +28,7 @@ ROOM = 64 * 2**20  # bytes of files in all, per worker
 GRACE = 5.0  # seconds beyond all limits of a program before its jail is torn down
 START = 20.0  # seconds for a jail to come up
 USUAL = Limits()
-_USERS = itertools.count(1_000_000_000)
+_USERS = count(1_000_000_000)
 
 
 class _Worker:
@@ -41,8 +39,7 @@ class _Worker:
 
     def __init__(self, jail: str):
         self.clean = True
-        self.scratch = tempfile.mkdtemp(prefix="r1lite-jail-")
-        self._tidy = weakref.finalize(self, _remove, self.scratch, os.getpid())
+        self.scratch = tempfile.mkdtemp(prefix="r1lite-jail-") if jail == "unsafe" else ""
         apart = os.getpid() % 100_000 * 1000  # processes are counted by user: also a forked child's
         user = next(_USERS) + apart if os.geteuid() == 0 and jail != "unsafe" else 0
         code = b"" if jail == "unsafe" else seccomp_filter()
@@ -57,7 +54,7 @@ class _Worker:
                 start_new_session=True,
             )
         try:
-            with _file({"uid": user, "seccomp": base64.b64encode(code).decode()}) as setup:
+            with _file({"uid": user, "seccomp": list(code)}) as setup:
                 self._ask("set-up", [setup], START)
         except OSError:
             said = self.end()
@@ -87,10 +84,8 @@ class _Worker:
             wrote = [os.pread(file.fileno(), most + 1, 0) for file in files[2:]]
         if sum(map(len, wrote)) > most:
             found |= {"status": "output", "exit": None}
-        return Run(**found, **{
-            name: text[:most].decode("utf-8", "replace")
-            for name, text in zip(("stdout", "stderr", "result"), wrote)
-        })  # fmt: skip
+        stdout, stderr, result = (text[:most].decode("utf-8", "replace") for text in wrote)
+        return Run(**found, stdout=stdout, stderr=stderr, result=result)
 
     def run(self, program: Program, limits: Limits, until: float) -> Outcome:
         """Every test of one program, one at a time; raises OSError where the jail fails.
@@ -130,7 +125,8 @@ class _Worker:
                 os.kill(child, signal.SIGKILL)
         self.process.wait()
         self.control.close()
-        self._tidy()
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
         if self.process.stderr.closed:
             return ""  # ended before
         os.set_blocking(self.process.stderr.fileno(), False)
@@ -147,12 +143,7 @@ def _file(content: str | dict[str, Any]) -> BinaryIO:
     return file
 
 
-def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # a forked child that ends would take it from its parent
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-class Sandbox:
+class Sandbox(contextlib.AbstractContextManager):
     """A pool of jailed workers. Use it in a `with`, or close() it.
 
     jail       "auto" takes the first of bubblewrap and namespaces that works here, and raises
@@ -191,12 +182,13 @@ class Sandbox:
         seconds  of wall-clock time for all together: what is unfinished by then is lost
         """
         until = time.monotonic() + seconds
-        if isinstance(limits, Limits):
-            limits = [limits] * len(programs)
+        limits = repeat(limits) if isinstance(limits, Limits) else limits
         with ThreadPoolExecutor(self.n_workers) as threads:
-            return list(threads.map(self._run_one, programs, limits, [until] * len(programs)))
+            return list(threads.map(self._run_one, programs, limits, repeat(until)))
 
     def _run_one(self, program: Program, limits: Limits, until: float) -> Outcome:
+        if program.language == "cpp" and (why := no_compiler()):
+            return Outcome(lost=why)
         free, late = self._workers(), Outcome(lost="no time was left for it")
         try:
             worker = free.get(timeout=max(until - time.monotonic(), 0))
@@ -225,9 +217,6 @@ class Sandbox:
             if worker := free.get_nowait():
                 worker.end()
 
-    def __enter__(self) -> Sandbox:
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
 
@@ -241,4 +230,9 @@ def _first_that_works(jails: Sequence[str]) -> tuple[str, _Worker]:
                 return jail, _Worker(jail)
             except OSError as error:
                 reasons[jail] = str(error)
-    raise no_jail_error(reasons)
+    said = "; ".join(f"{jail}: {why}" for jail, why in reasons.items())
+    raise UserError(
+        f"no jail works here ({said}): programs that a model wrote may do anything, so they are "
+        "not run. Install bubblewrap (apt install bubblewrap), use a machine that allows user "
+        'namespaces, or opt into jail="unsafe", which runs them as you.'
+    )

@@ -11,7 +11,8 @@ class Limits:
     """What one run of a program may use.
 
     seconds          wall-clock time of one test
-    memory_bytes     address space of each process
+    memory_bytes     address space of each process: the usual 256 MiB, and as much again for the
+                     stack of a thread for deep recursion, which is often 128
     processes        processes and threads at once; memory in all is bounded by the product
     output_bytes     standard output, error and result together
     file_bytes       size of one file, if that is more than output_bytes
@@ -19,7 +20,7 @@ class Limits:
     """
 
     seconds: float = 2.0
-    memory_bytes: int = 256 * 2**20
+    memory_bytes: int = 512 * 2**20
     processes: int = 8
     output_bytes: int = 2**20
     file_bytes: int = 2**24
@@ -33,7 +34,8 @@ class Program:
 
     language    "python" or "cpp"
     tests       texts for standard input; with `entry`, lists of arguments
-    entry       "name", or "Class.method" of a class without arguments: call that (Python)
+    entry       "name", or "Class.method" of a class without arguments: call that (Python), with
+                what LeetCode has imported before the answer
     stop_early  leave out the tests after the first that crashed or ran out of time
     """
 
@@ -83,7 +85,8 @@ class Run:
 class Outcome:
     """compiled: the compiler's run (for Python, of its parser); runs: one per test.
 
-    lost  why nothing is known of this program (the jail had to be torn down); None normally
+    lost  why nothing is known of this program (the jail had to be torn down, there is no compiler);
+          None normally
     """
 
     compiled: Run | None = None

@@ -8,7 +8,7 @@ import errno
 import tempfile
 from functools import cache
 
-from ..records import UserError
+from ..records import needs
 
 _REFUSED = """
 ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd process_madvise
@@ -33,13 +33,8 @@ def seccomp_filter() -> bytes:
     A refused call returns EPERM; clone3 returns ENOSYS, so that libc falls back to clone, whose
     flags the filter can read.
     """
-    try:
+    with needs("the sandbox", "pyseccomp", "install libseccomp2 of your system"):
         import pyseccomp
-    except (ImportError, RuntimeError) as error:
-        raise UserError(
-            f"the sandbox needs pyseccomp and libseccomp ({error}): without them it cannot refuse "
-            "system calls. Install both: pip install pyseccomp, and libseccomp2 from your system."
-        ) from error
     found = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     refuse = pyseccomp.ERRNO(errno.EPERM)
     for name in _REFUSED.split():

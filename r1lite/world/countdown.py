@@ -13,6 +13,10 @@ LARGEST = 13  # numbers 1..13 make 455 sets of three
 OPS = ("+", "-", "*")
 _ARITHMETIC = re.compile(r"[\d\s()+\-*/]+")
 _BEFORE, _AFTER = " \t\r\n)+-*/", " \t\r\n(+-*/"  # what no expression begins or ends with
+_SIGNS = str.maketrans("×·⋅∗÷−–（）$", "****/--() ")
+_LATEX = {"times": "*", "cdot": "*", "ast": "*", "div": "/", "left": "", "right": ""}
+_LATEX |= dict.fromkeys(",()[]", " ")  # a space, and where a formula begins and ends
+_BOX = re.compile(r"\s*\\boxed\{(.*)\}[\s.。]*", re.DOTALL)
 
 
 def combine(a: int, op: str, b: int) -> tuple[str, int] | None:
@@ -71,10 +75,27 @@ def make(cluster: str, language: str, rng: random.Random) -> Problem:
     return made("countdown", name, cluster, language, question, numbers=numbers, target=target)
 
 
+def plain(text: str) -> str:
+    """Arithmetic as people and LaTeX write it, in the signs that the parser knows, without those
+    around a formula."""
+    text = text.translate(_SIGNS)
+    text = re.sub(r"\\([a-z]+|[],()[])", lambda word: _LATEX.get(word[1], word[0]), text)
+    return re.sub(r"\\d?frac *\{([^{}]*)\} *\{([^{}]*)\}", r"((\1)/(\2))", text)
+
+
 def check(problem: Problem, answer: str) -> bool:
-    """True if the answer uses each given number exactly once and reaches the target."""
+    """True if the answer uses each given number exactly once and reaches the target.
+
+    It may be a formula of LaTeX, in a box, with a full stop behind it, and with = and the target
+    behind it: on that side alone, and once.
+    """
+    text = plain(answer)
+    box = _BOX.fullmatch(text)
+    text, equals, result = (box[1] if box else text).rstrip(" \n.。").partition("=")
+    if equals and result.strip() != str(problem.gold["target"]):
+        return False
     try:
-        expression = evaluate_expression(answer)
+        expression = evaluate_expression(text)
     except BadExpression:
         return False
     return (
@@ -85,7 +106,7 @@ def check(problem: Problem, answer: str) -> bool:
 
 def last_expression(text: str, last: str = "") -> str:
     """The last expression with an operator in it, whatever the tags around; "" without one."""
-    runs = _ARITHMETIC.findall(re.sub(r"</?(think|answer)>", " | ", text))
+    runs = _ARITHMETIC.findall(re.sub(r"</?(think|answer)>", " | ", plain(text)))
     trimmed = [run.lstrip(_BEFORE).rstrip(_AFTER) for run in runs]
     expressions = [run for run in trimmed if any(operator in run for operator in "+-*/")]
     return expressions[-1] if expressions else ""

@@ -89,13 +89,10 @@ class _Parser:
     def product(self) -> Fraction:
         value = self.atom()
         while self.peek() in ("*", "/"):
-            if self.take() == "*":
-                value *= self.atom()
-            else:
-                divisor = self.atom()
-                if divisor == 0:
-                    raise BadExpression("division by zero")
-                value /= divisor
+            sign, factor = self.take(), self.atom()
+            if sign == "/" and factor == 0:
+                raise BadExpression("division by zero")
+            value = value * factor if sign == "*" else value / factor
         return value
 
     def atom(self) -> Fraction:
