@@ -22,7 +22,7 @@ from pathlib import Path
 from ..records import UNCHECKED, Answer, Problem, UserError
 from ..world import CHECKERS, add_checker, last_boxed
 from .calls import plain_columns
-from .maths_text import is_unit_of, names_in, one_answer, unit_asked, vote, with_unit, words_of
+from .maths_text import ASKS_PERCENT, names_in, vote, with_unit, words_of
 from .reward import SECONDS as CALL_SECONDS
 
 TIME = 0.8 * CALL_SECONDS  # then no new answer is begun: after CALL_SECONDS no value would count
@@ -68,20 +68,25 @@ def check_many(problems: Sequence[Problem], finals: Sequence[str | None]) -> lis
 
 def matches_reference(problem: Problem, final: str | None) -> bool | None:
     """Whether a final answer (tags already off) says what gold["answer"] says; None as above."""
-    gold, final, asked = boxed(problem), final or "", unit_asked(problem.question)
+    gold, final = boxed(problem), final or ""
     words = words_of(gold)
     if len(words) > 1 or words and "\\text" in gold:  # as words: letters would be factors
         return words_of(final) == words
     names = names_in(gold, problem.question)
     want, unit = with_unit(gold, names)
     got, said = with_unit(final, f"{names} {unit}")
-    if said and not is_unit_of(said, unit or asked.strip("%") or said):
-        got = ""
+    if (
+        unit
+        and said
+        and not (f"{said}/".startswith(f"{unit}/") or f"{unit}/".startswith(f"{said}/"))
+    ):
+        got = ""  # "$" may stand for "$/h", and the reverse
     pairs = [(want, got)]
     if unit == "%" != said:
         pairs += [(_HUNDREDTH % want, got)]
     elif said == "%" != unit:
-        pairs = pairs * (asked == "%") + [(want, _HUNDREDTH % got)]
+        asked = bool(ASKS_PERCENT.search(problem.question))
+        pairs = pairs * asked + [(want, _HUNDREDTH % got)]
     verdicts = [same_value(*pair) for pair in pairs]
     return True if True in verdicts else None if None in verdicts else False
 
@@ -95,24 +100,18 @@ def boxed(problem: Problem) -> str:
 
 def unpayable(problems: Sequence[Problem]) -> list[Problem]:
     """Those in mathematics whose gold is missing, cannot be read or does not even pay itself: no
-    answer to them is ever paid, and all of them are UNCHECKED."""
+    answer to them is ever paid, and all of them are UNCHECKED. Warns if there are any."""
     asked = [p for p in problems if p.family == "maths" and not str(p.gold["answer"]).isdecimal()]
     with ThreadPoolExecutor(N_WORKERS) as threads:
         verdicts = threads.map(matches_reference, asked, map(boxed, asked))
-    return [problem for problem, verdict in zip(asked, verdicts) if not verdict]
-
-
-def warn_of_unpayable(problems: Sequence[Problem]) -> Sequence[Problem]:
-    """The problems as they are, with a warning if some of them are unpayable."""
-    if lost := unpayable(problems):
-        first = lost[0]
+    if lost := [problem for problem, verdict in zip(asked, verdicts) if not verdict]:
         warnings.warn(
             f"{len(lost)} of {len(problems)} problems have a gold that pays no answer, not even "
-            f"itself, such as {first.gold['answer']!r} of {first.problem_id}: their answers count "
-            "as not checked. Mend these golds, or leave the problems out.",
-            stacklevel=2,
+            f"itself, such as {lost[0].gold['answer']!r} of {lost[0].problem_id}: their answers "
+            "count as not checked. Mend these golds, or leave the problems out.",
+            stacklevel=3,
         )
-    return problems
+    return lost
 
 
 def last_box(text: str, last: str) -> str:

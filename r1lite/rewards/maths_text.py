@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 
 from ..world import last_boxed
@@ -9,31 +10,24 @@ from ..world.common import WORDS
 
 LONGEST = 1000  # characters of an answer: a number that needs more is no answer
 N_TAIL = 100  # characters at the end of it that are looked through for a unit
-UNITS = {name: row.split()[0] for row in WORDS["units"] for name in row.split()}
+_ROWS, _BEFORE = WORDS["units"], WORDS["before a unit"]  # of names, the first one for all of them
+UNITS = {name: row.split()[0] for row in _ROWS for name in row.split()}
+BEFORE_UNITS = {name: row.split()[0] for row in _BEFORE for name in row.split()[1:]}
 _SIGNS = {0xFF01 + i: 0x21 + i for i in range(94)}  # full width; then signs for what TeX has names
 _SIGNS |= {ord(sign): plain for sign, plain in WORDS["signs in an answer"].items()}
 _TEXT = r"\\(?:text|mathrm|mbox)(?:bf|rm|it)?\s*\{([^{}]*)\}"
+_GAP = r"(?:[\s.,:;。]|\\[ ,;:!])"
+_TEXT_OF = r"\\(?:text|mathrm|mbox)(?:bf|rm|it)?\s*\{((?:%s|%s|\^[23])*)\}"
 _BOX = re.compile(r"\\(?:boxed|fbox)")
 _BOLD = re.compile(r"(?<![\w)*])\*\*(?=[^\s*])([^*]*[^\s*])\*\*(?![\w(*])")
 _BETWEEN = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NO_TERM = r"(?![-+*/^=<>(]|\s+[-+*/^=<>]\s)"  # a word that goes on so is a name in a formula
 _PROSE = re.compile(rf"(?<![\\{{])(?:\b[^\W\d_]{{2,}}\b|[\u4e00-\u9fff]+){_NO_TERM}")
 # words before "=" say what the number is of; one letter stays, as a name that is compared
-_LABEL = re.compile(
-    r"\\(?:text|mathrm|angle|overline)\b|\b(?:[A-Z]{2,}|[A-Za-z][a-z]{2,})\b|[{}\s]"
-)
+_LABEL = re.compile(r"\\(?:text|mathrm|angle|overline)\b|\b([A-Z]{2,}|[A-Za-z][a-z]{2,})\b|[{}\s]")
 _MONEY = re.compile(r"((?:[^=$]*=)?\s*-?\s*)(?:US)?\\?([$€£¥₹])\s*(?=[\d.-])")
 _MANY = re.compile(r"\bhow many((?: \w+){1,3})", re.IGNORECASE)
-_ASKS_PERCENT = re.compile(r"(?<![\d ])\s*(?:percent|\\?%)", re.IGNORECASE)  # not "a 20% discount"
-_SAID = re.compile(r"[^\W\d_]+|[23/%$€£¥₹¢]")
-_CHINESE = sorted((name for name in UNITS if name > "\u4e00"), key=len, reverse=True)
-_TOKEN = (
-    re.compile(  # at the end of an answer: \text{}, a word or a sign of a unit, a gap, the rest
-        rf"{_TEXT}|(\s*\^\{{?[23]\}}?|\^\{{?\\circ\}}?|\\?[%$€£¥₹¢]|{'|'.join(_CHINESE)}"
-        r"|(?<![A-Za-z\\])[A-Za-z]+(?:/[A-Za-z]+)*)|([\s.,:;。]|\\[ ,;:!])|.",
-        re.DOTALL,
-    )
-)
+ASKS_PERCENT = re.compile(r"(?<![\d ])\s*(?:percent|\\?%)", re.IGNORECASE)  # not "a 20% discount"
 
 
 def _either(where: str) -> str:
@@ -82,15 +76,33 @@ def with_unit(text: str, names: str = "") -> tuple[str, str]:
         formula = inside[inside.lastindex] + " " + formula[inside.end() :]
     label, equals, value = formula.partition("=")
     formula = formula if not equals or _LABEL.sub("", label) else value
-    formula, unit = _split_unit(formula, {*map(_one_form, names.split())})
+    tail, known = _units(names)
+    found = tail.search(formula, max(len(formula) - N_TAIL, 0)).start()
+    found = (
+        found if re.search(r"\w", formula[:found]) else len(formula)
+    )  # \text{C} is no unit alone
+    said = [BEFORE_UNITS.get(w) or UNITS.get(w, w) for w in known.findall(formula[found:].lower())]
+    parts = "".join(f" {word} " for word in said if word != ",").replace("/", " / ").split("/")
+    unit, formula = "/".join("".join(sorted(part.split())) for part in parts), formula[:found]
     if money := _MONEY.match(formula):
         formula = money[1] + formula[money.end() :]
         unit = UNITS[money[2]] + unit * unit.startswith("/")
-    if not re.search(r"\w", re.sub(_TEXT, r"\1", formula)) or (
-        not is_boxed and _PROSE.search(formula)
-    ):
+    is_prose = not is_boxed and _PROSE.search(formula)
+    if is_prose or not re.search(r"\w", re.sub(_TEXT, r"\1", formula)):
         return "", ""
     return formula.strip(), unit
+
+
+@cache
+def _units(names: str) -> tuple[re.Pattern, re.Pattern]:
+    """Patterns for all units at the end of a text, and for one of their words."""
+    known = sorted(map(re.escape, {*UNITS, *names.lower().split()}), key=len, reverse=True)
+    plain = [u for u in known if not re.fullmatch("[a-z]", u) or u in names.split()]  # m may be any
+    word, before = r"(?<![A-Za-z])(?:{})(?![A-Za-z])".format, [*map(re.escape, BEFORE_UNITS)]
+    every = word("|".join([*before, *known]))
+    unit = rf"(?:{_TEXT_OF % (_GAP, every)}|\^\{{?\\circ\}}?|\\?{word('|'.join(plain))})"
+    tail = rf"(?:{_GAP}|(?:{word('|'.join(before))}{_GAP}*)*{unit}(?:\^\{{?[23]\}}?)?)*$"
+    return re.compile(tail, re.IGNORECASE), re.compile(every + "|[23]")
 
 
 def words_of(text: str) -> str:
@@ -107,33 +119,13 @@ def names_in(gold: str, question: str) -> str:
     return " ".join(re.findall(r"(?<!\\)\b[^\W\d_]{2,}\b", named))
 
 
-def unit_asked(question: str) -> str:
-    """The unit in which a question wants its number: "%", or what stands behind "how many"."""
-    if _ASKS_PERCENT.search(question):
-        return "%"
-    said = []
-    for word in " ".join(_MANY.findall(question)[-1:]).split():
-        if word not in UNITS:
-            break
-        said.append(UNITS[word])
-    return _unit(said)
-
-
-def is_unit_of(said: str, wanted: str) -> bool:
-    """Whether a unit is the one that is wanted; "$" may stand for "$/h", and the reverse."""
-    return f"{said}/".startswith(f"{wanted}/") or f"{wanted}/".startswith(f"{said}/")
-
-
 def vote(final: str) -> str:
     """What counts as the same answer in a vote: the value of a number, else the formula's text."""
-    formula = one_answer(final)
-    if formula is None:
-        return words_of(final) or final.strip()
+    formula = one_answer(final) or words_of(final) or final
     number = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", formula).replace(",", "")
-    try:
+    if re.fullmatch(r"-?(\d+(\.\d*)?|\.\d+|\d+/0*[1-9]\d*)", number):
         return str(Fraction(number))
-    except (ValueError, ZeroDivisionError):
-        return "".join(formula.split())
+    return "".join(formula.split())
 
 
 def _said(text: str) -> tuple[str, bool]:
@@ -143,39 +135,3 @@ def _said(text: str) -> tuple[str, bool]:
     said = boxes.pop() if len(boxes) == 1 else "" if starts else text
     said = said if len(said) <= LONGEST else ""
     return _BOLD.sub(r"\1", said.translate(_SIGNS)).strip(), bool(starts)
-
-
-def _split_unit(text: str, names: set[str]) -> tuple[str, str]:
-    """A formula without the unit and the stops behind it, and the unit."""
-    cut, said, pending = len(text), [], []
-    for token in reversed([*_TOKEN.finditer(text, max(len(text) - N_TAIL, 0))]):
-        words = [] if token[3] else _SAID.findall(token[1] or token[2] or "")
-        known = [
-            UNITS.get(word) or UNITS.get(word.lower()) or _known(word, names) for word in words
-        ]
-        is_letter = re.fullmatch("[A-Za-z]", token[2] or "") and not names & {*words}
-        if not (token[3] or words) or not all(known) or is_letter:
-            break
-        pending = known + pending
-        if (
-            not token[0].lstrip().startswith("^") or "circ" in words
-        ):  # a power is of what it follows
-            cut, said = token.start(), pending
-    unit = _unit(said)
-    if said and not (unit.strip("/23") or set(said) == {","}) or not re.search(r"\w", text[:cut]):
-        return text.strip(" .,:;。\n"), ""
-    return text[:cut], unit
-
-
-def _known(word: str, names: set[str]) -> str:
-    return _one_form(word) if _one_form(word) in names else ""
-
-
-def _one_form(word: str) -> str:
-    return word.lower().rstrip("s") or word
-
-
-def _unit(said: list[str]) -> str:
-    """Units as one text: "2cm" of square and cm, "km/h" of km, per and h."""
-    parts = " ".join(said).replace(",", "").replace("/", " / ").split("/")
-    return "/".join("".join(sorted(part.split())) for part in parts)
