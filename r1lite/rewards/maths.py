@@ -23,6 +23,7 @@ from ..records import UNCHECKED, Answer, Problem, UserError
 from ..world import CHECKERS, add_checker, last_boxed
 from .calls import plain_columns
 from .maths_text import ASKS_PERCENT, names_in, vote, with_unit, words_of
+from .maths_text import one_answer as one_answer
 from .reward import SECONDS as CALL_SECONDS
 
 TIME = 0.8 * CALL_SECONDS  # then no new answer is begun: after CALL_SECONDS no value would count

@@ -11,7 +11,7 @@ from ..world.common import WORDS
 LONGEST = 1000  # characters of an answer: a number that needs more is no answer
 N_TAIL = 100  # characters at the end of it that are looked through for a unit
 _ROWS, _BEFORE = WORDS["units"], WORDS["before a unit"]  # of names, the first one for all of them
-UNITS = {name: row.split()[0] for row in _ROWS for name in row.split()}
+UNITS = {name: row.split()[0] for row in _ROWS for name in row.split() if name != ","}
 BEFORE_UNITS = {name: row.split()[0] for row in _BEFORE for name in row.split()[1:]}
 _SIGNS = {0xFF01 + i: 0x21 + i for i in range(94)}  # full width; then signs for what TeX has names
 _SIGNS |= {ord(sign): plain for sign, plain in WORDS["signs in an answer"].items()}
