@@ -76,12 +76,9 @@ def matches_reference(problem: Problem, final: str | None) -> bool | None:
     names = names_in(gold, problem.question)
     want, unit = with_unit(gold, names)
     got, said = with_unit(final, f"{names} {unit}")
-    if (
-        unit
-        and said
-        and not (f"{said}/".startswith(f"{unit}/") or f"{unit}/".startswith(f"{said}/"))
-    ):
-        got = ""  # "$" may stand for "$/h", and the reverse
+    short, long = sorted((f"{unit}/", f"{said}/"), key=len)
+    if unit and said and not long.startswith(short):  # "$" may stand for "$/h"
+        got = ""
     pairs = [(want, got)]
     if unit == "%" != said:
         pairs += [(_HUNDREDTH % want, got)]

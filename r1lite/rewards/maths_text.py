@@ -2,7 +2,7 @@
 
 import re
 from fractions import Fraction
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 
 from ..world import last_boxed
@@ -76,7 +76,8 @@ def with_unit(text: str, names: str = "") -> tuple[str, str]:
         formula = inside[inside.lastindex] + " " + formula[inside.end() :]
     label, equals, value = formula.partition("=")
     formula = formula if not equals or _LABEL.sub("", label) else value
-    tail, known = _units(names)
+    here = {*re.findall(r"[^\W\d_]+", formula[-N_TAIL:].lower())} & {*names.lower().split()}
+    tail, known = _units(frozenset(here - {name for name in UNITS if len(name) > 1}))
     found = tail.search(formula, max(len(formula) - N_TAIL, 0)).start()
     found = (
         found if re.search(r"\w", formula[:found]) else len(formula)
@@ -93,11 +94,11 @@ def with_unit(text: str, names: str = "") -> tuple[str, str]:
     return formula.strip(), unit
 
 
-@cache
-def _units(names: str) -> tuple[re.Pattern, re.Pattern]:
+@lru_cache(500)
+def _units(names: frozenset[str]) -> tuple[re.Pattern, re.Pattern]:
     """Patterns for all units at the end of a text, and for one of their words."""
-    known = sorted(map(re.escape, {*UNITS, *names.lower().split()}), key=len, reverse=True)
-    plain = [u for u in known if not re.fullmatch("[a-z]", u) or u in names.split()]  # m may be any
+    known = sorted(map(re.escape, {*UNITS, *names} - {*BEFORE_UNITS}), key=len, reverse=True)
+    plain = [u for u in known if not re.fullmatch("[a-z]", u) or u in names]  # m may be any number
     word, before = r"(?<![A-Za-z])(?:{})(?![A-Za-z])".format, [*map(re.escape, BEFORE_UNITS)]
     every = word("|".join([*before, *known]))
     unit = rf"(?:{_TEXT_OF % (_GAP, every)}|\^\{{?\\circ\}}?|\\?{word('|'.join(plain))})"
