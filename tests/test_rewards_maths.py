@@ -57,7 +57,6 @@ SAME = [
     ("3.0", "3"),
     (r"\frac{3}{4}", r"\frac{6}{8}"),
     (r"1\frac{1}{2}", "3/2"),
-    ("1/3", "0.33333333"),
     ("50%", "0.5"),
     (r"50\%", "50 %"),
     # intervals, sets, pairs
@@ -104,7 +103,6 @@ SAME = [
     (r"\sqrt{8}", r"2\sqrt{2}"),
     (r"\sqrt{2}", "sqrt(2)"),
     (r"\sqrt[3]{8}", "2"),
-    (r"\sqrt{2}", "1.41421356"),
     # golds as data sets write them
     ("$12$", "12"),
     (r"\boxed{12}", "12"),
@@ -130,6 +128,8 @@ OTHER = [
     (r"\infty", r"\frac{1}{0}"),
     (r"\sqrt{2}", "1.414"),
     ("1/3", "0.333"),
+    ("1/3", "0.33333333"),
+    (r"\sqrt{2}", "1.41421356"),
     ("0.333", "1/3"),
     ("5", ".5"),
     ("5", "is .5"),
@@ -225,7 +225,7 @@ GUESSES = [
     r"\boxed{1 \text{ or } 2}", r"\boxed{1 | 2}", r"\boxed{2 ? 1}", "$1$ or $2$", "$2$ $1$",
     "$1 | 2$", r"\(1\) or \(2\)", r"\(2\) \[1\]", r"1 \text{ or } 2", r"1\text{ or 2}", "2$1",
     r"\boxed{2$1}", r"\boxed{1$2}", r"1\)(\(2", r"\pm 1", "x=1 or x=2", "1 = 2", "(1", "1)(",
-    "1\u200b2", "1 <br> 2", "2 * or * 1", "**1**", "1 e 2",
+    "1\u200b2", "1 <br> 2", "2 * or * 1", "1 e 2",
 ]  # fmt: skip
 
 
@@ -281,6 +281,7 @@ def test_the_one_thing_that_an_answer_says(text, said):
         r"\frac{",
         "\x00",
         "1 | 2",
+        "1 2 3",
     ],
 )
 def test_a_gold_that_cannot_be_read_is_never_a_reward(gold):
@@ -298,7 +299,7 @@ def test_a_gold_that_spells_the_graders_word_for_nothing_pays_nobody():
 @pytest.mark.parametrize(
     ("gold", "final"),
     [("123", "12"), ("12", "312"), ("12", "0.12"), ("12", "10 11 12"), ("12", "12 of 13"),
-     ("12", "12 or else 13"), ("12", r"\boxed{}"), ("12", "yes"), ("1 2 3", "2")],
+     ("12", "12 or else 13"), ("12", r"\boxed{}"), ("12", "yes")],
 )  # fmt: skip
 def test_parts_of_texts_are_not_compared(gold, final):
     assert grade_run(gold, final) == 0.0

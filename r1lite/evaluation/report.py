@@ -14,7 +14,7 @@ from ..prompt import Format, format_of, parse
 from ..records import Group, Problem, known
 from ..rewards import accuracy_reward, is_right_answer, is_right_leniently, score
 from ..rewards.language import language_consistency
-from ..world import as_problems
+from ..world import as_problems, checker_of
 from .reflection import is_readable, reflection_markers, second_attempts
 
 
@@ -180,10 +180,16 @@ def pass_curve(
 
 
 def _majority_is_right(group: Group) -> bool:
-    """Whether the commonest final answer is right; of equally common ones the first counts."""
-    by_final = {r.answer.final: r.answer for r in group.completions if r.answer.final is not None}
-    votes = Counter(r.answer.final for r in group.completions if r.answer.final is not None)
-    return bool(votes) and is_right_answer(group.problem, by_final[votes.most_common(1)[0][0]])
+    """Whether the commonest final answer is right; of equally common ones the first counts.
+
+    What one answer is, its family's checker says: in mathematics 12, \\boxed{12} and 12.0 are one.
+    """
+    vote = checker_of(group.problem.family).vote
+    answers = [r.answer for r in group.completions if r.answer.final is not None]
+    votes = [vote(answer.final) for answer in answers]
+    if not votes:
+        return False
+    return is_right_answer(group.problem, answers[votes.index(Counter(votes).most_common(1)[0][0])])
 
 
 def clustered_interval(values: Sequence[float], clusters: Sequence[str]) -> float:

@@ -11,6 +11,7 @@ from ..config import RunConfig
 from ..policy.adapters import Reference
 from ..policy.load import Policy
 from ..records import Group, Problem, StepLog
+from ..rewards import unpayable
 from ..world import as_problems, read_problems
 from .identity import identity_of
 from .models import load_for, make_reference
@@ -97,8 +98,11 @@ def grpo(
 def problems_for(cfg: RunConfig, problems: Sequence[Any] | None) -> Sequence[Problem]:
     """What rollouts draw from; empty where problems are generated."""
     if problems is not None:
-        return as_problems(problems)
-    return read_problems(cfg.problems) if cfg.problems else ()
+        pool = as_problems(problems)
+    else:
+        pool = read_problems(cfg.problems) if cfg.problems else ()
+    unpayable(pool)  # warns of golds that pay nobody
+    return pool
 
 
 def start_sampling(run: Run, policy: Policy, cfg: RunConfig) -> Policy:

@@ -4,7 +4,7 @@ from ..world import CHECKERS, Checker, add_checker, check_answer
 from .calls import plain_columns
 from .code import code_reward, use_sandbox
 from .language import language_consistency, language_reward
-from .maths import maths_reward
+from .maths import maths_reward, unpayable
 from .reward import Reward, RewardFunction
 from .rules import (
     RULES,

@@ -9,11 +9,11 @@ import atexit
 import json
 import os
 import queue
-import re
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -21,75 +21,16 @@ from pathlib import Path
 
 from ..records import UNCHECKED, Answer, Problem, UserError
 from ..world import CHECKERS, add_checker, last_boxed
-from ..world.common import WORDS
 from .calls import plain_columns
+from .maths_text import ASKS_PERCENT, names_in, vote, with_unit, words_of
+from .maths_text import one_answer as one_answer
 from .reward import SECONDS as CALL_SECONDS
 
 TIME = 0.8 * CALL_SECONDS  # then no new answer is begun: after CALL_SECONDS no value would count
 SECONDS = 5.0  # for one answer; the first one of a worker also waits for sympy
 START = 60.0
-LONGEST = 1000  # characters of an answer: a number that needs more is no answer
 N_WORKERS = 2
-_BOX = re.compile(r"\\(?:boxed|fbox)")
-_BETWEEN = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_NO_TERM = r"(?![-+*/^=<>(]|\s+[-+*/^=<>]\s)"  # a word that goes on so is a name in a formula
-_PROSE = re.compile(rf"(?<![\\{{])(?:\b[^\W\d_]{{2,}}\b|[\u4e00-\u9fff]+){_NO_TERM}")
-_UNIT = re.compile(
-    r"(?<=[\d})\]])[\s\\,]*\\(?:text|mathrm|mbox)\s*\{([^{}\d]*)\}(?:\^\{?[23]\}?)?[\s.]*$"
-)
-_HOW_MANY = re.compile(r"\bhow many((?: \w+){1,3})", re.IGNORECASE)
-_WORDS = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
-
-
-def _either(where: str, more: str = "") -> str:
-    """A pattern for one of the words there; Chinese ones, the second list, need no space around.
-
-    These are all that may stand before an answer, and behind it. No list of what may not would ever
-    be whole: "anything but 12", "12 dozens", "twice 12" and "5 percent" name other numbers.
-    """
-    words, characters = (listed.split() for listed in WORDS[where])
-    return rf"(?:\b(?:{'|'.join(words + more.split())})\b|{'|'.join(characters)})"
-
-
-_LEAD = re.compile(
-    rf"\s*(?:{_either('before an answer')}{_NO_TERM}(?:[\s,:。]|\.(?!\d))*)*", re.IGNORECASE
-)
-
-
-def one_answer(text: str, units: str = "") -> str | None:
-    """The one mathematical thing that a final answer says, or None: who says two has guessed twice.
-
-    What stands in \\boxed{}; else what is left without a few words before it ("so the answer is")
-    and a unit behind it, dollars around it or not. Any other word there is None: it may make
-    another number of it. What stands around a box is not read.
-    units  words that are units too, between spaces: those of the gold, and what is counted
-
-    >>> one_answer("so it is \\\\boxed{\\\\frac{1}{2}} ."), one_answer("the answer is 12 cm")
-    ('\\\\frac{1}{2}', '12')
-    >>> one_answer("1 or 2") is None, one_answer("\\\\boxed{1} or \\\\boxed{2}") is None
-    (True, True)
-    >>> one_answer("12 dozens") is None, one_answer("12 dozens", units="dozens")
-    (True, '12')
-    """
-    unit = _either("behind an answer", units)
-    # from where no mark stands before, and six units at most: else quadratic in hostile texts
-    tail = re.compile(rf"(?<![\s,.:。])(?:[\s,.:。]*{unit}){{0,6}}[\s,.:。]*$", re.IGNORECASE)
-
-    def bare(formula: str) -> str:
-        unit = _UNIT.search(formula)
-        is_unit = unit and tail.match(re.sub(r"\b[mshgLl]\b|/", " ", unit[1]))
-        return formula[: unit.start()] if is_unit else formula
-
-    if boxes := _BOX.findall(text):
-        return bare(last_boxed(text)) or None if len(boxes) == 1 else None
-    start = _LEAD.match(text).end()
-    if formula := _BETWEEN.match(text, start):
-        answer = bare(formula[formula.lastindex]) if tail.match(text, formula.end()) else ""
-    else:
-        answer = bare(text[start:])
-        answer = answer[: tail.search(answer).start()]
-        answer = "" if _PROSE.search(answer) else answer
-    return answer.strip() if re.search(r"\w", answer) else None
+_HUNDREDTH = r"\frac{%s}{100}"
 
 
 @plain_columns
@@ -128,16 +69,47 @@ def check_many(problems: Sequence[Problem], finals: Sequence[str | None]) -> lis
 
 def matches_reference(problem: Problem, final: str | None) -> bool | None:
     """Whether a final answer (tags already off) says what gold["answer"] says; None as above."""
-    gold = str(problem.gold["answer"])
-    words = _WORDS.fullmatch(gold)  # which mean nothing to algebra: "even", asked for \text{even}
-    if words and not re.search(r"\w", words[1]):
-        return None
-    if final and words and final.strip(" .") == words[1].strip(" ."):
-        return True
-    named = " ".join([gold, *_HOW_MANY.findall(problem.question)])  # 12 beads, of beads asked for
-    units = " ".join(re.findall(r"(?<!\\)\b[^\W\d_]{2,}\b", named))
-    answer = one_answer(final, units) if final and len(final) <= LONGEST else None
-    return same_value(one_answer(gold, units) or gold, answer or "")
+    gold, final = boxed(problem), final or ""
+    words = words_of(gold)
+    if len(words) > 1 or words and "\\text" in gold:  # as words: letters would be factors
+        return words_of(final) == words
+    names = names_in(gold, problem.question)
+    want, unit = with_unit(gold, names)
+    got, said = with_unit(final, f"{names} {unit}")
+    short, long = sorted((f"{unit}/", f"{said}/"), key=len)
+    if unit and said and not long.startswith(short):  # "$" may stand for "$/h"
+        got = ""
+    pairs = [(want, got)]
+    if unit == "%" != said:
+        pairs += [(_HUNDREDTH % want, got)]
+    elif said == "%" != unit:
+        asked = bool(ASKS_PERCENT.search(problem.question))
+        pairs = pairs * asked + [(want, _HUNDREDTH % got)]
+    verdicts = [same_value(*pair) for pair in pairs]
+    return True if True in verdicts else None if None in verdicts else False
+
+
+def boxed(problem: Problem) -> str:
+    """The gold as an answer that must be paid; "" for none."""
+    gold = problem.gold["answer"]
+    text = "" if gold is None else str(gold)
+    return text if last_boxed(text) else rf"\boxed{{{text}}}"
+
+
+def unpayable(problems: Sequence[Problem]) -> list[Problem]:
+    """Those in mathematics whose gold is missing, cannot be read or does not even pay itself: no
+    answer to them is ever paid, and all of them are UNCHECKED. Warns if there are any."""
+    asked = [p for p in problems if p.family == "maths" and not str(p.gold["answer"]).isdecimal()]
+    with ThreadPoolExecutor(N_WORKERS) as threads:
+        verdicts = threads.map(matches_reference, asked, map(boxed, asked))
+    if lost := [problem for problem, verdict in zip(asked, verdicts) if not verdict]:
+        warnings.warn(
+            f"{len(lost)} of {len(problems)} problems have a gold that pays no answer, not even "
+            f"itself, such as {lost[0].gold['answer']!r} of {lost[0].problem_id}: their answers "
+            "count as not checked. Mend these golds, or leave the problems out.",
+            stacklevel=3,
+        )
+    return lost
 
 
 def last_box(text: str, last: str) -> str:
@@ -152,6 +124,7 @@ add_checker(
     CHECKERS["maths"].gold_keys,
     lenient=last_box,
     check_many=check_many,
+    vote=vote,
 )
 
 

@@ -20,12 +20,14 @@ class Checker:
     lenient     (completion, its lenient final answer) -> what counts with tags ignored; None: the
                 lenient final answer of the format
     check_many  (problems, final answers or None) -> verdicts, for what is slow one by one
+    vote        final answer -> what counts as the same answer where answers vote: its text
     """
 
     check: Callable[[Problem, str], Verdict]
     gold_keys: tuple[str, ...] = ()
     lenient: Callable[[str, str], str] | None = None
     check_many: Callable[[Sequence[Problem], Sequence[str | None]], list[Verdict]] | None = None
+    vote: Callable[[str], str] = str.strip
 
 
 def _not_imported(problem: Problem, final: str) -> bool:
