@@ -13,17 +13,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .config import (
-    PRESETS,
-    Count,
-    CountOrNone,
-    RunConfig,
-    SftConfig,
-    check_value,
-    preset,
-)
-from .ready import check_network, check_ready
+from .config import PRESETS, Count, CountOrNone, RunConfig, SftConfig, check_value, preset
 from .records import UserError
+from .stages.ended import unless_interrupted
+from .stages.ready import check_network, check_ready
 
 
 class AsGiven(RunConfig):
@@ -73,7 +66,7 @@ class Zero:
         from .stages.zero import run_zero
 
         result, _ = run_zero(self.cfg, eval_every=self.eval_every)
-        result.unless_interrupted()
+        unless_interrupted(result)
         if dist.is_main_process():
             print(f"log, samples and model: {result.run_dir}")
 
@@ -88,7 +81,7 @@ class Sft:
         from . import dist
         from .learn import train_sft
 
-        result = train_sft(self.cfg).unless_interrupted()
+        result = unless_interrupted(train_sft(self.cfg))
         if dist.is_main_process():
             print(f"log and model: {result.run_dir}")
 
@@ -147,13 +140,17 @@ class Evaluate:
         check_ready(self.cfg, self.preset)
         check_network(self.cfg.model)
         from .evaluation import grade
-        from .learn.checkpoint import check_whole
+        from .learn.checkpoint import damage
         from .policy import load_policy
         from .stages.held_out import held_out, sample_for_eval, subsample
         from .world import read_problems
 
         cfg = self.cfg
-        check_whole(cfg.model)
+        if Path(cfg.model, "state.json").exists() and (fault := damage(Path(cfg.model))):
+            raise UserError(
+                f"{cfg.model} is damaged: {fault}. Run its training again: it writes its final "
+                "model anew."
+            )
         if cfg.problems:
             problems = subsample(read_problems(cfg.problems, to_train=False), self.n_held_out)
         else:

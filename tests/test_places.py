@@ -16,12 +16,11 @@ from conftest import VARIED
 from test_errors import complaint
 
 from r1lite import __main__ as command_line
-from r1lite import ready
 from r1lite.lab import bench
 from r1lite.learn import Every, checkpoint, train
-from r1lite.learn import run as harness
 from r1lite.policy import load_policy, save_policy
 from r1lite.runlog import atomic_path, remove_leftovers, write_json
+from r1lite.stages import ready
 from r1lite.stages.held_out import HeldOut, sample_for_eval
 from r1lite.stages.zero import run_zero
 
@@ -206,7 +205,7 @@ def test_a_place_that_cannot_be_written_to_is_one_line(cfg, tmp_path, monkeypatc
     def refused(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(harness.FileLock, "acquire", refused)
+    monkeypatch.setattr(Path, "touch", refused)
     assert "Permission denied" in complaint(run, cfg)
     a_file(tmp_path / "file")
     assert "could not be written" in complaint(write_json, tmp_path / "file" / "x.json", {})
@@ -315,8 +314,7 @@ def test_what_is_missing_is_named_before_anything_is_fetched(words, package, cap
         ready.importlib.util, "find_spec", lambda name: None if name == package else real(name)
     )
     monkeypatch.setattr(socket, "create_connection", fetched)
-    for name in ("r1lite.stages.zero.eval_problems", "r1lite.policy.load.check_network"):
-        monkeypatch.setattr(name, fetched)
+    monkeypatch.setattr("r1lite.stages.zero.eval_problems", fetched)
     assert command_line.main(["zero", *words]) == 2
     said = capsys.readouterr().err
     assert f"needs {package}" in said and f"pip install {package}" in said
@@ -326,8 +324,13 @@ class Silent:
     """A network that swallows everything, as a firewall does: worse than one that is not there."""
 
     def __init__(self, monkeypatch):
+
+        def wait(*args, **kwargs):
+            time.sleep(60)
+            raise OSError
+
         for name in ("create_connection", "getaddrinfo"):
-            monkeypatch.setattr(socket, name, lambda *a, **k: time.sleep(60))
+            monkeypatch.setattr(socket, name, wait)
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HTTPS_PROXY", "https_proxy"):
             monkeypatch.delenv(name, raising=False)
 

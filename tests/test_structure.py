@@ -9,11 +9,11 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "r1lite"
 ORDER = (
-    "records", "config", "ready", "dist", "runlog", "sandbox", "prompt", "world", "policy", "fast",
+    "records", "config", "dist", "runlog", "sandbox", "prompt", "world", "policy", "fast",
     "rewards",
     "evaluation", "learn", "attempts", "stages", "lab", "verbs", "__main__",
 )  # fmt: skip
-LEFTMOST = ("records", "config", "ready", "dist", "runlog")
+LEFTMOST = ("records", "config", "dist", "runlog")
 CORE = ORDER[: ORDER.index("learn") + 1]
 APART = ("__init__", "environment")  # the names of notebooks; set-up before anything is installed
 FILES = sorted(PACKAGE.rglob("*.py"))

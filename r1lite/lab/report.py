@@ -7,6 +7,7 @@ from typing import Any
 from ..config import RunConfig, preset, repo_path
 from ..runlog import atomic_path, markdown_table, read_jsonl
 from ..stages.arms import ARMS, COMPARISONS, Comparison, arm_values, margins, verdict
+from ..stages.ended import unless_interrupted
 from ..stages.record import RECORDED, load_recorded
 from ..stages.zero import run_zero
 from .plan import GPUS, USUAL, expected_seconds, least_seconds, plan
@@ -70,7 +71,7 @@ def run_miniature(run_dir: Path, steps: int = 25) -> None:
         flush=True,
     )
     result, summary = run_zero(cfg, eval_every=steps, n_problems=40, k=8)
-    result.unless_interrupted()
+    unless_interrupted(result)
     evals = read_jsonl(run_dir / "evals.jsonl")
     save_curves([{"name": "this run", "evals": evals}], run_dir / "curve.png")
     print("\n" + comparison_table([summary["eval"]]))

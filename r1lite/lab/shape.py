@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ..policy.load import REPO, find_model
-from ..ready import check_network
 from ..records import UserError
+from ..stages.ready import check_network
 
 KNOWN = REPO / "data/configs"  # configs of a few models, so that planning needs no network
 

@@ -28,11 +28,6 @@ NAME = re.compile(r"checkpoint-(\d{6}|[1-9]\d{6,})")  # as save_checkpoint write
 SHARDS = "shards"  # the folder of a checkpoint with weights sharded over processes
 
 
-def checkpoint_path(run_dir: Path | str, step: int) -> Path:
-    """Where the checkpoint of a step is."""
-    return Path(run_dir) / f"checkpoint-{step:06d}"
-
-
 def checkpoints(run_dir: Path | str) -> list[Path]:
     """The checkpoints of a run, the oldest first; other names are not ours."""
     found = (path for path in Path(run_dir).glob("checkpoint-*") if NAME.fullmatch(path.name))
@@ -47,7 +42,7 @@ def _digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def _digests(folder: Path, names: list[str]) -> dict[str, str]:
+def digests(folder: Path, names: list[str]) -> dict[str, str]:
     """Of each file that is there; several at a time, as hashing holds up nobody."""
     present = [name for name in names if (folder / name).is_file()]
     with ThreadPoolExecutor() as threads:
@@ -60,7 +55,7 @@ def save_checkpoint(run_dir: Path | str, step: int, states: Mapping[str, Any]) -
     states  name -> state; "policy" is the model that is trained, written as a model folder
     Where weights are sharded each process writes its part; else one process writes all.
     """
-    folder = checkpoint_path(run_dir, step)
+    folder = Path(run_dir) / f"checkpoint-{step:06d}"
     with contextlib.ExitStack() as stack:
         main = dist.is_main_process()
         temporary = stack.enter_context(atomic_path(folder)) if main else None
@@ -81,7 +76,7 @@ def save_checkpoint(run_dir: Path | str, step: int, states: Mapping[str, Any]) -
 def write_digests(folder: Path, step: int) -> None:
     """Add state.json: the step, and the digest of every file, by which `damage` knows them."""
     files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*"))]
-    write_json(folder / "state.json", {"step": step, "files": _digests(folder, files)})
+    write_json(folder / "state.json", {"step": step, "files": digests(folder, files)})
 
 
 def _save_whole(folder: Path, states: Mapping[str, Any]) -> None:
@@ -104,21 +99,11 @@ def damage(folder: Path) -> str:
         return "state.json is damaged"
     if NAME.fullmatch(folder.name) and step != int(folder.name.split("-")[1]):
         return f"state.json is that of step {step!r}"
-    digests = _digests(folder, list(files))
+    found = digests(folder, list(files))
     for name, digest in files.items():
-        if digests.get(name) != digest:
-            return f"{name} is {'truncated or altered' if name in digests else 'missing'}"
+        if found.get(name) != digest:
+            return f"{name} is {'truncated or altered' if name in found else 'missing'}"
     return ""
-
-
-def check_whole(model: str) -> None:
-    """Raises UserError where a run's folder of weights is not what the run has written."""
-    folder = Path(model)
-    if (folder / "state.json").exists() and (fault := damage(folder)):
-        raise UserError(
-            f"{folder} is damaged: {fault}. Restore it from a copy, or run its training again: it "
-            "writes the final model anew."
-        )
 
 
 def find_checkpoint(run_dir: Path | str) -> tuple[Path | None, list[str]]:

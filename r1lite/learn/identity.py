@@ -4,7 +4,6 @@ A folder holds one run. Without the hash, a second run in it (another reward, an
 take up the first one's checkpoint and return its weights.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -17,14 +16,13 @@ from typing import Any
 
 import torch
 
-from ..config import RESUMABLE, TrainingConfig
-from ..policy.load import find_model
+from ..config import REPO, RESUMABLE, TrainingConfig
 from ..records import UserError
 from ..runlog import TEMPORARY, read_json
+from .checkpoint import digests
 
 LOCK = ".lock"  # the file that the writer of a folder holds
 READ = (".json", ".safetensors", ".bin", ".txt", ".model", ".jinja", ".py")  # of a model's folder
-WHOLE = 2**26  # bytes up to which a file of a model is read whole, and at each end of a longer one
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # where in memory an object is, in its repr
 
 
@@ -113,26 +111,13 @@ def identity_of(cfg: TrainingConfig, **parts: Any) -> dict[str, Any]:
 
 
 def model_files(model: str) -> dict[str, str]:
-    """{"model": digest} of the files that are loaded from a local folder; {} for a name on the hub.
-
-    Tokenizer, settings and weights count. Of a file above 2 * WHOLE its size and both ends do.
-    """
-    folder = None
-    with contextlib.suppress(UserError):  # loading says so, if it has to be loaded at all
-        folder = Path(find_model(model)) if model else None
-    if folder is None or not folder.is_dir():
-        return {}
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in READ or path.name == "state.json" or not path.is_file():
-            continue
-        size = path.stat().st_size
-        total.update(f"{path.name} {size} ".encode())
-        with path.open("rb") as file:
-            total.update(file.read(WHOLE))
-            file.seek(max(size - WHOLE, file.tell()))
-            total.update(file.read())
-    return {"model": total.hexdigest()[:16]}
+    """{"model": digest} of all that is loaded from a local folder: tokenizer, settings, weights; {}
+    for a name on the hub. Hashed whole, as a checkpoint is each time it is saved."""
+    for folder in (Path(model), REPO / model) if model else ():
+        if (folder / "config.json").exists():
+            names = sorted(path.name for path in folder.iterdir() if path.suffix in READ)
+            return {"model": digest(digests(folder, [n for n in names if n != "state.json"]))}
+    return {}
 
 
 def open_folder(run_dir: Path) -> None:
@@ -142,18 +127,19 @@ def open_folder(run_dir: Path) -> None:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        names = [path.name for path in run_dir.iterdir()]
+        names = (path.name for path in run_dir.iterdir() if path.name != LOCK)
+        others = sorted(name for name in names if not TEMPORARY.fullmatch(name))
+        if others and not _run_json(run_dir):
+            raise UserError(
+                f"{run_dir} holds {', '.join(others[:3])} and no run.json that r1lite wrote: a run "
+                "begins in an empty folder. Set run_dir= to a new one; nothing was changed here."
+            )
+        (run_dir / LOCK).touch()
     except OSError as error:
         raise UserError(
             f"{run_dir} cannot be the folder of a run ({error.strerror or error}): it has to be a "
             "folder that can be written to. Set run_dir= to another one."
         ) from error
-    others = [name for name in names if name != LOCK and not TEMPORARY.fullmatch(name)]
-    if others and not _run_json(run_dir):
-        raise UserError(
-            f"{run_dir} holds {', '.join(sorted(others)[:3])} and no run.json that r1lite wrote: a "
-            "run begins in an empty folder. Set run_dir= to a new one; nothing was changed here."
-        )
 
 
 def _run_json(run_dir: Path) -> dict[str, Any]:
@@ -187,7 +173,7 @@ def check_same_run(run_dir: Path, identity: Mapping[str, Any], cfg: TrainingConf
 def _differences(saved: Mapping, asked: Mapping, cfg: TrainingConfig) -> list[str]:
     if not saved:
         return ["written by an older version, which did not note what it computed"]
-    then, now = (asdict(type(cfg)()) | whole.get("settings", {}) for whole in (saved, asked))
+    then, now = (asdict(type(cfg)()) | (whole.get("settings") or {}) for whole in (saved, asked))
     lines = [
         f"{field}: {then.get(field)!r} then, {now.get(field)!r} now"
         for field in then | now

@@ -12,16 +12,15 @@ import time
 from .. import dist
 
 ONE_PRESS = 1.0  # seconds: torchrun passes on a Ctrl-C that the terminal has sent already
-GRACE = 25.0  # seconds: torchrun kills 30 after a SIGTERM
 
 
 class GracefulInterrupt:
     """While active, the first SIGINT or SIGTERM sets `asked` to its number; one a second or more
     later ends the program at once, by KeyboardInterrupt or SystemExit(143).
 
-    Of many processes that got SIGTERM another one may be dead, and what waits for it never comes to
-    an end: after GRACE the process ends itself. Outside the main thread signals cannot be caught;
-    they then act as they always do.
+    torchrun sends SIGTERM also where another process has died: what waits for that one then fails,
+    or is killed 30 s later. Outside the main thread signals cannot be caught; they then act as they
+    always do.
     """
 
     def __init__(self) -> None:
@@ -44,22 +43,9 @@ class GracefulInterrupt:
         if self.asked:
             return
         self.asked, self._first = number, time.monotonic()
-        if number == signal.SIGTERM and dist.is_distributed():
-            timer = threading.Timer(GRACE, _give_up)
-            timer.daemon = True
-            timer.start()
-            self._stack.callback(timer.cancel)
         if dist.is_main_process():
             again = "" if number == signal.SIGTERM else "; press Ctrl-C again to stop at once"
             print(f"\nfinishing this step, then saving{again}", file=sys.stderr)
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
-
-
-def _give_up() -> None:
-    said = (
-        f"r1lite: this step did not end within {GRACE:g} s of SIGTERM; its last checkpoint is whole"
-    )
-    print(said, file=sys.stderr, flush=True)
-    os._exit(143)

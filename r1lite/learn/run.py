@@ -18,8 +18,7 @@ from ..config import Count, TrainingConfig, check_value, settings_without_effect
 from ..policy.adapters import merged
 from ..policy.load import Policy, save_policy
 from ..policy.shard import FullCopy, is_sharded
-from ..ready import check_ready
-from ..records import StepLog, UserError, lacks_memory
+from ..records import StepLog, UserError
 from ..runlog import (
     append_jsonl,
     atomic_path,
@@ -30,14 +29,7 @@ from ..runlog import (
     truncate_jsonl,
     write_json,
 )
-from .checkpoint import (
-    checkpoint_path,
-    find_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    step_of,
-    write_digests,
-)
+from .checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, step_of, write_digests
 from .clock import Clock
 from .health import Health
 from .identity import LOCK, check_same_run, open_folder
@@ -84,16 +76,6 @@ class Result:
     run_dir: Path
     interrupted: bool
 
-    def unless_interrupted(self) -> Result:
-        """Itself; if Ctrl-C ended the run early, KeyboardInterrupt with what is there."""
-        if self.interrupted:
-            step = self.logs[-1].step if self.logs else 0
-            raise KeyboardInterrupt(
-                f"stopped after step {step}: {checkpoint_path(self.run_dir, step)} holds what was "
-                "learned; the same command goes on from there"
-            )
-        return self
-
     def __repr__(self) -> str:
         last = self.logs[-1] if self.logs else {}
         shown = [f"{k} {last[k]:.3f}" for k in SHOWN if k in last]
@@ -130,7 +112,6 @@ class Run:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Run:
-        check_ready(self.cfg)
         with contextlib.ExitStack() as stack:  # closed again if the start fails
             stack.enter_context(dist.process_group(self.cfg.device))
             if dist.is_main_process():
@@ -151,10 +132,8 @@ class Run:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._stack.__exit__(kind, error, trace)
-        if error and (said := lacks_memory(error)):
-            raise UserError(said) from error
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.__exit__(*exception)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -167,11 +146,6 @@ class Run:
                 f"{self.run_dir} is in use by another process: a folder has one writer. Wait for "
                 "that run to end, or set run_dir= to another folder."
             ) from None
-        except OSError as error:
-            raise UserError(
-                f"{self.run_dir} cannot be written to ({error.strerror or error}): a run keeps its "
-                "log there. Set run_dir= to another folder."
-            ) from error
         try:
             yield
         finally:

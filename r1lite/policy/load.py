@@ -14,7 +14,6 @@ import torch
 
 from ..config import REPO
 from ..prompt import Format
-from ..ready import check_network
 from ..records import UserError
 from .adapters import add_adapter, load_adapter, quantised
 from .engine import Engine
@@ -135,12 +134,11 @@ def load_policy(
     adapter  a folder with a trained adapter to put in
     Raises UserError where the folder is missing or cannot be read.
     """
-    path = find_model(model)
-    check_network(path)
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # a bar per load of a small model drowns the run's own
+    path = find_model(model)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     more = {}

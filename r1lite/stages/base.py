@@ -16,6 +16,7 @@ from ..policy.load import TOKENIZER_MAP, Policy, save_policy
 from ..records import UserError
 from ..runlog import atomic_path
 from .documents import PAD_TOKEN, STOP_TOKEN, UNKNOWN_TOKEN, document, vocabulary
+from .ended import unless_interrupted
 
 SHAPE = {
     "hidden_size": 128,
@@ -126,7 +127,7 @@ def build_base(
         stage="base",
         progress=progress,
     )
-    result.unless_interrupted()  # a shorter training is no base
+    unless_interrupted(result)  # a shorter training is no base
     with atomic_path(out) as temporary:
         save_policy(result.policy, temporary)
     return Path(out)

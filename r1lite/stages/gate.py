@@ -10,6 +10,7 @@ from ..learn import train
 from ..policy import Policy, load_policy
 from ..runlog import read_json, write_json
 from ..world import FAMILIES
+from .ended import unless_interrupted
 from .held_out import held_out, sample_for_eval
 from .zero import search_report
 
@@ -56,7 +57,7 @@ def run_gate(
             figures["families"][family] = read_json(saved)
             continue
         base = base_rates(policy, family, cfg)
-        result = train(cfg).unless_interrupted()  # a shorter run is no verdict
+        result = unless_interrupted(train(cfg))  # a shorter run is no verdict
         row = {"base": base, "after": base_rates(result.policy, family, cfg), "steps": GAIN_STEPS}
         write_json(saved, row)
         figures["families"][family] = row

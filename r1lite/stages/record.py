@@ -10,6 +10,7 @@ from ..records import UserError
 from ..runlog import describe_run, read_json, read_jsonl, write_json
 from .arms import ARMS
 from .base import build_base
+from .ended import unless_interrupted
 from .zero import is_finished, run_zero, search_report
 
 RECORDED = repo_path("data/recorded")
@@ -43,7 +44,7 @@ def record(name: str, *, progress: bool = True) -> Path:
         eval_every=cfg.steps // 5,
         progress=progress,
     )
-    result.unless_interrupted()
+    unless_interrupted(result)
     target.mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         shutil.copy(work / file, target / file)

@@ -8,7 +8,6 @@ from typing import Any
 from ..config import Count, RunConfig, check_value
 from ..learn import Result, train
 from ..policy import Policy
-from ..ready import check_ready
 from ..records import Problem
 from ..runlog import read_json, write_json
 from .held_out import (
@@ -19,6 +18,7 @@ from .held_out import (
     held_out,
     sample_for_eval,
 )
+from .ready import check_ready
 from .search import search_metrics
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from .config import TrainingConfig, repo_path
-from .records import UserError
+from ..config import TrainingConfig, repo_path
+from ..records import UserError
 
 KNOCK = 3.0  # seconds that the hub has to answer
 HUB = "https://huggingface.co"
