@@ -1,8 +1,8 @@
 """Accuracy of answers in mathematics: "accuracy rewards" by rule (arXiv 2501.12948, 2.2.2).
 
-math-verify reads numbers, fractions, intervals, sets, equations and units and compares them by
-algebra. Around it stands what a reward needs: one answer, not several to choose from; a time
-limit that works in any thread; and None where nothing could be checked.
+What an answer says is read in maths_text.py; whether it is the same, math-verify's grammar and
+exact algebra tell in maths_worker.py. Here stands what a reward needs around them: a time limit
+that works in any thread, and None where nothing could be checked.
 """
 
 import atexit
@@ -47,10 +47,11 @@ def maths_reward(
 
     The box may be missing here, and there is no share for a part. 0.0 is also for an answer outside
     the format, one of more than LONGEST characters, one that cannot be read and one that says two
-    things: see one_answer. A unit behind a number is not compared, and of 5% both 5 and 0.05 are
-    right. UNCHECKED where it could not be checked: the gold cannot be read, algebra took longer
-    than SECONDS or more memory than its process may have, or its turn had not come within TIME.
-    Never None: it applies to every problem that it is asked of.
+    things: see one_answer. Values are compared exactly: 0.3333 is not 1/3. A unit may be missing,
+    and another one than the gold's is wrong; of 5% both 5 and 0.05 are right. A gold of words is
+    compared as words. UNCHECKED where it could not be checked: the gold is None or does not pay
+    itself (see unpayable), algebra took longer than SECONDS or more memory than its process may
+    have, or its turn had not come within TIME. Never None: it applies to every problem.
     """
     verdicts = check_many(problem, [answer.final for answer in parsed])
     return [UNCHECKED if verdict is None else float(verdict) for verdict in verdicts]
