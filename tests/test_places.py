@@ -24,6 +24,8 @@ from r1lite.stages import ready
 from r1lite.stages.held_out import HeldOut, sample_for_eval
 from r1lite.stages.zero import run_zero
 
+REPO = Path(__file__).resolve().parents[1]
+
 
 def run(cfg, **how):
     return train(cfg, rewards=VARIED, progress=False, **how)
@@ -386,3 +388,16 @@ def test_help_answers_within_a_second(words):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_without_the_modules_of_posix_everything_imports_that_trains_and_measures():
+    """Windows has none of them; a run there was never tried."""
+    code = (
+        "import sys\n"
+        "for name in ('resource', 'fcntl', 'pwd', 'grp', 'termios', 'pyseccomp', 'syslog'):\n"
+        "    sys.modules[name] = None\n"
+        "import r1lite.learn, r1lite.stages.zero, r1lite.stages.base, r1lite.lab.report\n"
+        "import r1lite.lab.bench, r1lite.lab.check, r1lite.verbs\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
+    assert done.returncode == 0, done.stderr
