@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -72,7 +73,7 @@ def to_rows(groups: Sequence[Group], advantages: torch.Tensor | Sequence[Any]) -
     """Flatten P groups of G answers into B rows.
 
     advantages  (P, G), one for each answer; or P lists of G sequences, one for each token
-    Raises UserError where they do not fit.
+    Raises UserError where they do not fit, or are not finite.
     """
     if isinstance(advantages, torch.Tensor):
         advantages = advantages.tolist()
@@ -84,6 +85,13 @@ def to_rows(groups: Sequence[Group], advantages: torch.Tensor | Sequence[Any]) -
                 raise UserError(
                     f"an answer of {len(row.answer_ids)} tokens got {len(row.advantages)} "
                     "advantages: give one number for each answer, or one for each of its tokens."
+                )
+            numbers = [value] if isinstance(value, (int, float)) else value
+            if not all(map(math.isfinite, numbers)):
+                raise UserError(
+                    f"an answer got the advantage {value!r:.60}: an advantage is a finite number. "
+                    "Where a reward is NaN its answer could not be checked: use nanmean, and give "
+                    "it 0."
                 )
             rows.append(row)
     return rows

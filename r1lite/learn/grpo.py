@@ -10,7 +10,7 @@ from .. import fast
 from ..config import RunConfig
 from ..policy.adapters import Reference
 from ..policy.load import Policy
-from ..records import Group, Problem, StepLog
+from ..records import Group, Problem, StepLog, known
 from ..world import as_problems, read_problems
 from .identity import identity_of
 from .models import load_for, make_reference
@@ -126,5 +126,7 @@ def keep_samples(run: Run, groups: Sequence[Group], cfg: RunConfig) -> None:
     """Rows of rollouts.jsonl, where a multiple of cfg.samples_every has been passed."""
     before = run.step - cfg.updates_per_rollout
     if run.step // cfg.samples_every > before // cfg.samples_every:
-        rows = ({"reward": g.rewards[0]} | sample_row(g) for g in groups[:N_SHOWN])
+        rows = (
+            {"reward": [*known(g.rewards[:1]), None][0]} | sample_row(g) for g in groups[:N_SHOWN]
+        )
         run.append("rollouts.jsonl", list(rows))
