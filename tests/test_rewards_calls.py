@@ -216,10 +216,10 @@ def test_the_row_is_that_of_the_call_also_where_a_reward_does_not_apply_to_all()
     made = [group("a").problem, replace(group("a").problem, family="other")]
     columns = {"prompts": ["q"] * 4, "completions": ["a", "b", "1", "d"], "problem": made * 2}
     only = Reward("mine", lambda text: float(text), applies=lambda p: p.family != "other")
-    with pytest.raises(UserError, match="row 0 ..a..., raised"):
+    with pytest.raises(UserError, match=r"row 0 \('a'\), raised"):
         call_rewards(only, columns)
     other = replace(only, applies=lambda p: p.family == "other")
-    with pytest.raises(UserError, match="row 1 ..b..., raised"):
+    with pytest.raises(UserError, match=r"row 1 \('b'\), raised"):
         call_rewards(other, columns)
     huge = replace(other, function=lambda completions: [0.0, 1e30])
     with pytest.raises(UserError, match="row 3 ..d.."):

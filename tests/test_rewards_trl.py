@@ -184,9 +184,9 @@ def test_the_data_decide_whether_a_function_gets_messages():
     alike = READ_CHAT | {"one": lambda text: len(text)}
     assert set(map(tuple, call_rewards(alike, chat).values())) == {(1.0, 2.0)}
     for function in READ_CHAT.values():
-        with pytest.raises(UserError, match="'mine' raised.*are texts .chat_columns lets it"):
+        with pytest.raises(UserError, match="'mine' raised.*is a text .chat_columns"):
             call_rewards({"mine": function}, texts)
-    with pytest.raises(UserError, match="'mine' raised.*are chat messages .plain_columns lets it"):
+    with pytest.raises(UserError, match="'mine' raised.*a list of chat messages .*plain_columns"):
         call_rewards({"mine": plain}, chat)
 
 

@@ -186,11 +186,12 @@ def test_nothing_left_to_train_on_is_no_nan(mini):
 
 
 def test_overlong_answers_lose_reward_in_a_rollout():
-    from r1lite.learn.rollout import reward
+    from r1lite.learn.rollout import rewards_of
+    from r1lite.rewards import score
 
     cfg = preset("tiny", group_size=2, max_new_tokens=10, overlong_buffer=4)
     pay = {name: lambda **c: [1.0, 1.0] for name in cfg.reward_weights}
-    (scored,) = reward([group([0, 0], lengths=[4, 8])], cfg, pay)
+    (scored,) = score([group([0, 0], lengths=[4, 8])], rewards_of(cfg, pay))
     assert scored.parts["overlong"] == (0.0, -0.5)
     assert scored.rewards == pytest.approx((1.2, 0.7))
 

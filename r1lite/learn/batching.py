@@ -81,17 +81,12 @@ def to_rows(groups: Sequence[Group], advantages: torch.Tensor | Sequence[Any]) -
     for group, values in zip(groups, advantages, strict=True):
         for completion, value in zip(group.completions, values, strict=True):
             row = Row(group.prompt_ids, completion.token_ids, completion.logps, value)
-            if len(row.advantages) != len(row.answer_ids):
+            numbers = [value] if isinstance(value, (int, float)) else value
+            if len(row.advantages) != len(row.answer_ids) or not all(map(math.isfinite, numbers)):
                 raise UserError(
                     f"an answer of {len(row.answer_ids)} tokens got {len(row.advantages)} "
-                    "advantages: give one number for each answer, or one for each of its tokens."
-                )
-            numbers = [value] if isinstance(value, (int, float)) else value
-            if not all(map(math.isfinite, numbers)):
-                raise UserError(
-                    f"an answer got the advantage {value!r:.60}: an advantage is a finite number. "
-                    "Where a reward is NaN its answer could not be checked: use nanmean, and give "
-                    "it 0."
+                    f"advantages ({value!r:.60}): give one finite number for each answer, or one "
+                    "for each of its tokens; 0 where its reward is NaN, as it is not known."
                 )
             rows.append(row)
     return rows

@@ -126,7 +126,6 @@ def keep_samples(run: Run, groups: Sequence[Group], cfg: RunConfig) -> None:
     """Rows of rollouts.jsonl, where a multiple of cfg.samples_every has been passed."""
     before = run.step - cfg.updates_per_rollout
     if run.step // cfg.samples_every > before // cfg.samples_every:
-        rows = (
-            {"reward": [*known(g.rewards[:1]), None][0]} | sample_row(g) for g in groups[:N_SHOWN]
-        )
+        paid = ((known(g.rewards[:1]) or [None])[0] for g in groups)
+        rows = ({"reward": r} | sample_row(g) for r, g in zip(paid, groups[:N_SHOWN]))
         run.append("rollouts.jsonl", list(rows))

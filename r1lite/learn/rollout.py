@@ -111,11 +111,6 @@ def rewards_of(cfg: RunConfig, given: Any = None) -> list[Reward]:
     return as_rewards(given, cfg.reward_weights, also)
 
 
-def reward(groups: Sequence[Group], cfg: RunConfig, rewards: Any = None) -> list[Group]:
-    """Score groups by the rules of cfg, and by rewards that are given."""
-    return score(groups, rewards_of(cfg, rewards), cfg.template)
-
-
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Means over a rollout, of METRICS; a reward that is no rule is "reward/name"."""
     answers = [completion for group in groups for completion in group.completions]

@@ -1,4 +1,4 @@
-"""Calling reward functions: all of them at once, none for longer than a limit, and TRL's as ours.
+"""Calling reward functions: all of them at once, none for longer than a limit.
 
 As with TRL the data decide what a function gets: chat messages where the prompts are chat, else
 texts. plain_columns and chat_columns let a reward that reads one of them take the other too.
@@ -12,6 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent import futures
 from threading import Thread
 from typing import Any
 
@@ -20,6 +21,12 @@ from ..records import UNCHECKED, Problem, UserError
 from .reward import LIMIT, Reward, RewardFunction
 
 FOR_ONE = ("text", "completion")  # a function of one of these alone is called for each completion
+A_REWARD = (
+    f"a reward is a finite number of at most {LIMIT:,.0f} either way, None where it does not "
+    "apply, or NaN for what could not be checked"
+)
+Columns = Mapping[str, Any]
+Values = list[float | None]
 ROLES = {"prompts": "user", "completions": "assistant"}
 
 
@@ -65,7 +72,7 @@ def chat_columns(reward: RewardFunction) -> RewardFunction:
     return reads_chat
 
 
-def as_chat(columns: Mapping[str, Any]) -> dict[str, Any]:
+def as_chat(columns: Columns) -> dict[str, Any]:
     """The columns, texts of prompts and completions as lists of one message; others stay."""
     chat = {
         name: [[{"role": role, "content": t}] if isinstance(t, str) else t for t in columns[name]]
@@ -75,9 +82,7 @@ def as_chat(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {**columns, **chat}
 
 
-def call_all(
-    rewards: Sequence[Reward], columns: Mapping[str, Any]
-) -> dict[str, list[float | None]]:
+def call_all(rewards: Sequence[Reward], columns: Columns) -> dict[str, Values]:
     """Name -> one value for each completion. The functions run beside each other, a thread each.
 
     columns  prompts, completions and whatever else the functions may ask for, all of one length; a
@@ -89,80 +94,67 @@ def call_all(
     backtracking, 9**9**9. All threads stand still then, this one too, and the run with them. What
     may do so belongs into a process with a limit of its own, as mathematics and programs have here.
     Raises UserError for values that are not one number of at most LIMIT either way, None or NaN per
-    completion, and for any error of a function, which it names with the row (counted from 0) of a
-    function that is called for each completion alone. A function that limits its time by
-    signals gets none in a thread: give it another limit (math-verify: parsing_timeout=None).
+    completion, and for any error of a function: by name, with the row (from 0) where the function
+    is called for each completion alone. A function that limits its time by signals gets none in a
+    thread: give it another limit (math-verify: parsing_timeout=None).
     """
-    results: dict[str, Any] = {}
-    rows = {reward.name: _rows(reward, columns) for reward in rewards}
-
-    def run(reward: Reward) -> None:
-        try:
-            results[reward.name] = _call(reward, columns, rows[reward.name])
-        except BaseException as error:  # the caller's thread raises it
-            results[reward.name] = error
-
-    asked = [reward for reward in rewards if rows[reward.name]]
-    threads = [Thread(target=run, args=(reward,), daemon=True) for reward in asked]
-    for thread in threads:
-        thread.start()
     begun, n = time.monotonic(), len(columns["completions"])
-    values: dict[str, list[float | None]] = {reward.name: [None] * n for reward in rewards}
-    for reward, thread in zip(asked, threads):
-        thread.join(max(begun + reward.seconds - time.monotonic(), 0))
-        applied = rows[reward.name]
-        given = [UNCHECKED] * len(applied)
-        if thread.is_alive():
+    values: dict[str, Values] = {reward.name: [None] * n for reward in rewards}
+    asked = [(r, rows, futures.Future()) for r in rewards if (rows := _rows(r, columns))]
+    for one in asked:
+        Thread(target=_answer, args=(columns, *one), daemon=True).start()
+    for reward, rows, future in asked:
+        try:
+            given = future.result(max(begun + reward.seconds - time.monotonic(), 0))
+        except futures.TimeoutError:
+            given = [UNCHECKED] * len(rows)
             warnings.warn(
                 f"reward {reward.name!r} took longer than {reward.seconds:.0f} s and is left "
-                f"behind: its {len(applied)} answers count as not checked",
+                f"behind: its {len(rows)} answers count as not checked",
                 stacklevel=2,
             )
-        elif isinstance(results[reward.name], BaseException):
-            raise results[reward.name]
-        else:
-            given = _checked(reward.name, results[reward.name], columns, applied)
-        for row, value in zip(applied, given, strict=True):
+        for row, value in zip(rows, given, strict=True):
             values[reward.name][row] = value
     return values
 
 
-def _rows(reward: Reward, columns: Mapping[str, Any]) -> list[int]:
+def _answer(columns: Columns, reward: Reward, rows: list[int], future: futures.Future) -> None:
+    """Do what a thread is for: the future gets the values, or the error for the caller's thread."""
+    try:
+        future.set_result(_checked(reward.name, _call(reward, columns, rows), columns, rows))
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _rows(reward: Reward, columns: Columns) -> list[int]:
     """The rows whose problem a reward applies to: all without problems."""
     problems = columns.get("problem") or [None] * len(columns["completions"])
     who = f"`applies` of reward {reward.name!r}"
-    return [
-        i
-        for i, p in enumerate(problems)
-        if p is None or _run(who, columns, reward.applies, [p], {})
-    ]
+    applied = [p is None or _run(who, columns, reward.applies, [p], {}) for p in problems]
+    return [i for i, applies in enumerate(applied) if applies]
 
 
-def _at(columns: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+def _at(columns: Columns, rows: Sequence[int]) -> dict[str, Any]:
     """The columns at some rows; what is no column (trainer_state, log_metric) as it is."""
-    n = len(columns["completions"])
-    if len(rows) == n:
-        return dict(columns)
     return {
         name: [column[i] for i in rows] if isinstance(column, list) else column
         for name, column in columns.items()
     }
 
 
-def _call(reward: Reward, columns: Mapping[str, Any], rows: Sequence[int]) -> Any:
+def _call(reward: Reward, columns: Columns, rows: Sequence[int]) -> Any:
     """What the function gives for some rows."""
     columns, who = _at(columns, rows), f"reward {reward.name!r}"
-    arguments = arguments_of(reward.name, _parameters(reward.function), columns)
+    arguments = _run(who, columns, arguments_of, [reward.name, reward.function, columns], {})
     if arguments is not None:
         return _run(who, columns, reward.function, *arguments)
-    texts = [*map(_text, columns["completions"])]
     return [
         _run(f"{who}, row {row} ({text[:80]!r}),", columns, reward.function, [text], {})
-        for row, text in zip(rows, texts, strict=True)
+        for row, text in zip(rows, map(_text, columns["completions"]))
     ]
 
 
-def _run(who: str, columns: Mapping[str, Any], function: Any, args: Any, named: Any) -> Any:
+def _run(who: str, columns: Columns, function: Any, args: Sequence, named: Columns) -> Any:
     """The function's value, with an `async def` run to its end; an error of it as a UserError."""
     try:
         value = function(*args, **named)
@@ -170,44 +162,36 @@ def _run(who: str, columns: Mapping[str, Any], function: Any, args: Any, named: 
     except UserError:
         raise
     except BaseException as error:
-        is_chat = not all(isinstance(text, str) for text in columns["completions"])
-        read = "chat messages (plain_columns" if is_chat else "texts (chat_columns"
-        said = " ".join(str(error).split())[:200]
+        said, one = " ".join(str(error).split())[:200], columns["completions"][0]
         raise UserError(
-            f"{who} raised {type(error).__name__}: {said}. The columns are {', '.join(columns)}, "
-            f"and completions are {read} lets it read the other). Fix the function, or let it "
-            "give NaN for what cannot be checked."
+            f"{who} raised {type(error).__name__}: {said}. The columns are {', '.join(columns)}; a "
+            f"completion is {'a text' if isinstance(one, str) else 'a list of chat messages'} "
+            "(chat_columns and plain_columns make one of the other). Fix the function."
         ) from error
 
 
-def _parameters(function: RewardFunction) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(function).parameters
-    except ValueError:  # some builtins have none: they get the completions
-        only = inspect.Parameter.POSITIONAL_ONLY
-        return {"completions": inspect.Parameter("completions", only)}
-
-
-def arguments_of(
-    name: str, parameters: Mapping[str, inspect.Parameter], columns: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any]] | None:
+def arguments_of(name: str, function: RewardFunction, columns: Columns) -> tuple | None:
     """The arguments (by position, by name) that a reward function is called with.
 
     A function gets the columns that it has arguments for, all of them for **columns; `texts` is
-    another name for the completions. One whose only argument without a default is `text` or
-    `completion` is called with the text of each completion alone, which None stands for.
+    another name for the completions. One whose `text` or `completion` is no column is called with
+    the text of each completion alone, which None stands for.
     Raises UserError for arguments that are no column.
     """
-    kinds = inspect.Parameter
-    takes_all = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
-    plain = [
-        p for p in parameters.values() if p.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
-    ]
+    parameters = inspect.signature(function).parameters
     if "texts" in parameters:
         columns = {"texts": columns["completions"], **columns}
-    needed = [p for p in plain if p.default is kinds.empty]
-    missing = [p.name for p in needed if p.name not in columns]
-    if len(needed) == 1 and missing and missing[0] in FOR_ONE:
+    by_position, by_name, missing = [], {}, []
+    for p in parameters.values():
+        if p.kind is p.VAR_KEYWORD:
+            by_name = dict(columns)
+        elif p.name in columns and p.kind is p.POSITIONAL_ONLY:
+            by_position.append(columns[p.name])
+        elif p.name in columns:
+            by_name[p.name] = columns[p.name]
+        elif p.default is p.empty and p.kind is not p.VAR_POSITIONAL:
+            missing.append(p.name)
+    if missing and missing[0] in FOR_ONE:
         return None
     if missing:
         raise UserError(
@@ -215,31 +199,23 @@ def arguments_of(
             f"{', '.join(columns)}. A reward is f(completions), f(text) for one completion, or "
             "f(prompts, completions, **columns): change its arguments, or give them defaults."
         )
-    first = [p.name for p in needed if p.kind is kinds.POSITIONAL_ONLY]
-    named = {p.name for p in plain if p.kind is not kinds.POSITIONAL_ONLY}
-    by_name = {k: v for k, v in columns.items() if k in named or (takes_all and k not in first)}
-    return [columns[key] for key in first], by_name
+    return by_position, by_name
 
 
-def _checked(
-    name: str, values: Any, columns: Mapping[str, Any], rows: Sequence[int]
-) -> list[float | None]:
+def _checked(name: str, values: Any, columns: Columns, rows: Sequence[int]) -> Values:
     """Floats, None and UNCHECKED for the rows, of a list or tuple, an array or a tensor."""
     values = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(values, (list, tuple)) or len(values) != len(rows):
         raise UserError(
             f"reward {name!r} gave {values!r:.80}: it must give a list of {len(rows)} values, one "
-            "per completion. A value is a number, None where it does not apply, or NaN for what "
-            "could not be checked."
+            f"per completion. {A_REWARD}."
         )
     numbers = [None if value is None else _number(value) for value in values]
-    for row, value, number in zip(rows, values, numbers, strict=True):
+    for row, value, number in zip(rows, values, numbers):
         if number is not None and abs(number) > LIMIT:
-            text = _text(columns["completions"][row])
             raise UserError(
-                f"reward {name!r} gave {value!r:.80}: a reward is a finite number of at most "
-                f"{LIMIT:,.0f} either way, None where it does not apply, or NaN for what could "
-                f"not be checked. It is that of row {row} ({text[:80]!r}). Fix the function."
+                f"reward {name!r} gave {value!r:.80}: {A_REWARD}. It is that of row {row} "
+                f"({_text(columns['completions'][row])[:80]!r}). Fix the function."
             )
     return [x if x is None else UNCHECKED if math.isnan(x) else x for x in numbers]
 

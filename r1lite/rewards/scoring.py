@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count
 from typing import Any
 
 from ..prompt import Format, get_format, parse
@@ -56,24 +56,15 @@ def _named(given: Any) -> list[tuple[str, Any]]:
             (name, replace(r, name=name) if isinstance(r, Reward) else r)
             for name, r in given.items()
         ]
-    if callable(given) or isinstance(given, Reward):
-        given = [given]
     if isinstance(given, str) or not isinstance(given, Sequence):
-        raise UserError(
-            f"rewards={given!r:.60}: rewards are a function, a list of functions and Reward "
-            "records, or a mapping from names to functions. Hand in one of those."
-        )
+        given = [given]
     pairs, taken = [], {reward.name for reward in given if isinstance(reward, Reward)}
     for reward in given:
         if isinstance(reward, Reward):
-            pairs.append((reward.name, reward))
-            continue
-        first = name = _name(reward)
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{first}_{number}"
-        taken.add(name)
+            name = reward.name
+        else:
+            names = (f"{_name(reward)}_{i}".removesuffix("_1") for i in count(1))
+            taken.add(name := next(name for name in names if name not in taken))
         pairs.append((name, reward))
     return pairs
 
@@ -130,15 +121,12 @@ def score(groups: Sequence[Group], rewards: Any, fmt: str | Format = "r1-zero") 
     }
     is_chat = getattr(get_format(fmt), "is_chat", False)
     values = call_all(rewards, as_chat(columns) if is_chat else columns)
-    weights = {reward.name: reward.weight for reward in rewards}
-    remaining, scored = {name: iter(values[name]) for name in weights}, []
+    weights, scored, end = {reward.name: reward.weight for reward in rewards}, [], 0
+    totals = [total({n: values[n][i] for n in weights}, weights) for i in range(len(completions))]
     for group in groups:
-        n = len(group.completions)
-        parts = {name: tuple(islice(remaining[name], n)) for name in weights}
-        totals = tuple(
-            total({name: part[i] for name, part in parts.items()}, weights) for i in range(n)
-        )
-        scored.append(replace(group, rewards=totals, parts=parts))
+        start, end = end, end + len(group.completions)
+        parts = {name: tuple(values[name][start:end]) for name in weights}
+        scored.append(replace(group, rewards=tuple(totals[start:end]), parts=parts))
     return scored
 
 
