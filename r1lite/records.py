@@ -84,8 +84,8 @@ class Problem:
         return cls(**{key: row[key] for key in cls.REQUIRED} | {"gold": gold})
 
 
-# The value of a reward that could not be checked. None says that a reward does not apply. Both add
-# 0 to the total; what could not be checked is counted, since its checker is slow or broken.
+# The value of a reward that could not be checked: its answer has no total, and is counted, since a
+# checker is slow or broken. None says that a reward does not apply: the others make the total.
 UNCHECKED = math.nan
 
 
@@ -137,7 +137,9 @@ class Group:
     """The G answers to one problem, and what each was worth.
 
     prompt_ids  tokens of the rendered prompt
-    rewards     G totals; empty until the answers have been scored
+    rewards     G totals; empty until the answers have been scored. UNCHECKED (NaN) where a reward
+                could not be checked, or none applies: such an answer is left out of the group's
+                mean and spread, and its advantage is 0
     parts       reward name -> G unweighted values; None where a reward does not apply, UNCHECKED
                 where it could not be checked
     """
@@ -155,19 +157,19 @@ METRICS: dict[str, str] = {
     "step": "policy updates so far, counted from 1 as in the paper's Figure 1",
     "loss": "value of the minimised objective; of GRPO about 0 when ratios are 1 and beta is 0",
     "grad_norm": "global L2 norm of the gradient before it is clipped",
-    "reward": "mean total reward of the rollout",
+    "reward": "mean total reward of the answers that have one; 0 if none has",
     "accuracy": "mean accuracy reward, without its weight",
     "format": "mean format reward, without its weight",
     "length": "mean tokens per completion",
     "truncated": "share of completions cut off at the limit",
     "kl": "mean KL estimate to the reference per token (nats); 0 when beta is 0",
     "clip_fraction": "share of completion tokens whose gradient the clip removed",
-    "informative_groups": "share of groups whose rewards differ; the others have no gradient",
+    "informative_groups": "share of groups whose known rewards differ; the others have no gradient",
     "sampler_gap": "largest |log-probability difference| (nats) between trainer and sampler in the "
     "first update after a rollout; later updates repeat it",
     "sampler_gap_mean": "the same, mean over the tokens that are trained on",
     "entropy": "estimate of the policy's entropy per token (nats): mean of -log p",
-    "unchecked": "share of completions of which some reward could not be told, and counts 0",
+    "unchecked": "share of completions of which some reward could not be told: they have no total",
     "tokens_trained": "tokens of prompts and completions that the update read",
     "tokens_computed": "tokens that its forward passes computed for that: padding adds to them",
     "seconds": "where the time of the update went, by part, with their sum as step",

@@ -1,6 +1,7 @@
 """Cutting a batch up is for memory: it must never change a gradient."""
 
 import copy
+import math
 import random
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from r1lite.learn.sft import sft_backward
 from r1lite.policy.adapters import Reference
 from r1lite.policy.load import Policy
 from r1lite.policy.logprobs import token_logps
-from r1lite.records import Completion, Group, Problem
+from r1lite.records import Completion, Group, Problem, UserError
 
 
 class RecordingOptimizer:
@@ -356,3 +357,13 @@ def test_supervised_gradients_do_not_depend_on_the_budget(exact, budget, monkeyp
         loss = sft_backward(exact, rows, cfg)["loss"]
         assert loss == pytest.approx(expected.item(), rel=1e-12)
         assert_same([p.grad for p in model.parameters()], wanted)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_advantages_that_are_not_finite_are_refused_before_they_reach_a_weight(value):
+    """As of a function that takes the plain mean of rewards of which one is NaN."""
+    answers = (Completion((1, 2), (0.0, 0.0), "a", False), Completion((1,), (0.0,), "b", False))
+    groups = [Group(Problem("p", "f", "c", "en", "q", {}), (1,), answers)]
+    for advantages in (torch.tensor([[0.0, value]]), [[[0.0, value], [0.0]]]):
+        with pytest.raises(UserError, match=f"{value}.*finite.*NaN"):
+            to_rows(groups, advantages)

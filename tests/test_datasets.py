@@ -463,7 +463,7 @@ def test_problems_of_several_families_are_each_judged_by_their_own(tmp_path):
     scored = score(groups, {"accuracy": 1.0, "format": 0.2})
     accuracy = [g.parts["accuracy"] for g in scored]
     assert accuracy == [(1.0, 0.0), (0.0, 0.0), (UNCHECKED, UNCHECKED), (0.0, 1.0)]
-    assert scored[0].rewards == (1.2, 0.2) and scored[2].rewards == (0.2, 0.0)
+    assert scored[0].rewards == (1.2, 0.2) and scored[2].rewards == (UNCHECKED, UNCHECKED)
     report = grade(groups)
     assert report.pass_at_1 == 2 / 8 and report.unchecked == 2 / 8
     assert report.cons_at_k == 1 / 4 and report.pass_at_1_lenient == 2 / 8

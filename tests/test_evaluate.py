@@ -320,7 +320,7 @@ def test_a_checker_that_cannot_tell_is_unchecked(monkeypatch):
     texts = [f"<think> a </think> <answer> {word} </answer>" for word in ("yes", "no", "?")]
     scored = score([group(asked, *texts, "no format")], {"accuracy": 1.0})
     assert scored[0].parts["accuracy"] == (1.0, 0.0, UNCHECKED, 0.0)
-    assert scored[0].rewards == (1.0, 0.0, 0.0, 0.0)
+    assert scored[0].rewards == (1.0, 0.0, UNCHECKED, 0.0)
     report = grade(scored)
     assert (report.pass_at_1, report.unchecked) == (0.25, 0.25)
 

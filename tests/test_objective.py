@@ -56,6 +56,56 @@ def test_equal_rewards_teach_exactly_nothing(scale, value):
     assert torch.equal(in_float32, torch.zeros(1, 8))
 
 
+NAN = math.nan
+
+
+def before(rewards, scale, eps, sample_std):
+    """What advantages were before rewards could be unknown: recorded runs rest on its last bit."""
+    shifted = rewards - rewards[..., :1]
+    centred = shifted - shifted.mean(-1, keepdim=True)
+    if scale == "none":
+        return centred
+    if scale == "batch":
+        return centred / (rewards.std(correction=int(sample_std)) + eps)
+    mean_square = centred.square().sum(-1, keepdim=True) / (rewards.shape[-1] - sample_std)
+    return centred / (mean_square.sqrt() + eps)
+
+
+@pytest.mark.parametrize("scale", ["std", "batch", "none"])
+@pytest.mark.parametrize("sample_std", [False, True])
+def test_where_all_rewards_are_known_nothing_changes_to_the_last_bit(scale, sample_std):
+    generator = torch.Generator().manual_seed(0)
+    for n_groups, size in [(1, 2), (3, 3), (16, 8), (7, 13), (5, 64), (32, 16), (2, 1000)]:
+        drawn = torch.randn(n_groups, size, generator=generator)
+        for rewards in (drawn, drawn.round(), (drawn > 0).float() * 1.2, drawn.double() * 1e5):
+            found = group_advantages(rewards, scale=scale, sample_std=sample_std)
+            assert torch.equal(found, before(rewards, scale, 1e-4, sample_std))
+
+
+@pytest.mark.parametrize("scale", ["std", "none", "batch"])
+@pytest.mark.parametrize("sample_std", [False, True])
+def test_unknown_rewards_get_nothing_and_move_nobody(scale, sample_std):
+    """As if the answers had never been written; also the first, and a group of one, or of none."""
+    rewards = double([NAN, -1, 0, 3], [2, NAN, NAN, 1], [NAN, 5, NAN, NAN], [NAN] * 4, [1, 0, 0, 2])
+    found = group_advantages(rewards, scale=scale, sample_std=sample_std)
+    assert (found[rewards.isnan()] == 0).all() and found.isfinite().all()
+    assert found[2].tolist() == [0.0] * 4, "with nobody to compare with"
+    spread = rewards[~rewards.isnan()].std(correction=int(sample_std)) + 1e-4
+    for row, values in zip(rewards, found):
+        known = row[~row.isnan()]
+        if len(known) > 1:
+            alone = group_advantages(known[None], scale="none" if scale == "batch" else scale,
+                                     sample_std=sample_std)[0]  # fmt: skip
+            wanted = alone / spread if scale == "batch" else alone
+            assert values[~row.isnan()].tolist() == pytest.approx(wanted.tolist(), abs=1e-12)
+    nothing = torch.full((2, 3), NAN)
+    assert group_advantages(nothing, scale=scale, sample_std=sample_std).tolist() == [[0.0] * 3] * 2
+
+
+def test_an_answer_that_could_not_be_checked_is_not_better_than_a_wrong_one():
+    assert group_advantages(double([-1, NAN])).tolist() == [[0.0, 0.0]]
+
+
 @pytest.mark.parametrize(
     ("advantage", "epsilon", "ratio", "objective", "gradient_flows"),
     [

@@ -230,4 +230,7 @@ def test_what_cannot_be_checked_is_no_reward_in_the_total():
     problem = Problem("p", "maths", "c", "en", "q", {"answer": r"\frac{"})
     answers = tuple(Completion((1,), (0.0,), text, False) for text in (GOOD, "b"))
     scored = score([Group(problem, (1,), answers)], {"maths": maths_reward})[0]
-    assert scored.rewards == (0.0, 0.0) and scored.parts["maths"] == (UNCHECKED, UNCHECKED)
+    assert scored.rewards == (UNCHECKED, UNCHECKED) and scored.parts["maths"] == (
+        UNCHECKED,
+        UNCHECKED,
+    )

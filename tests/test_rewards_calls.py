@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from r1lite import preset, train
 from r1lite.learn.health import Health
-from r1lite.learn.rollout import rollout_metrics, score_all
+from r1lite.learn.rollout import is_informative, rollout_metrics, score_all
 from r1lite.records import UNCHECKED, Completion, Group, Problem, UserError
 from r1lite.rewards import (
     Reward,
@@ -151,6 +152,11 @@ def test_a_value_that_comes_too_late_is_not_taken():
         ([1.0, "1.0", 0.0], "'1.0': a reward is a finite number"),
         ([1.0, [1.0], 0.0], "a reward is a finite number"),
         ([1.0, 1j, 0.0], "a reward is a finite number"),
+        ([1.0, 0.0, 1e30], "1e+30: a reward is a finite number of at most 1,000,000"),
+        ([1.0, -1e300, 0.0], "row 1 ('bb')"),
+        ([1.0, 1000001, 0.0], "row 1 ('bb')"),
+        ([10**400, 1.0, 0.0], "a reward is a finite number"),
+        ([np.array("a"), 1.0, 0.0], "a reward is a finite number"),
     ],
 )
 def test_what_is_no_reward_is_refused_by_name(value, said):
@@ -163,20 +169,63 @@ def test_what_is_no_reward_is_refused_by_name(value, said):
         assert "'mine'" in str(error.value) and said in str(error.value)
 
 
-def test_an_error_of_the_function_is_its_own():
+def test_an_error_of_a_function_is_named_and_its_cause_is_kept():
     class Mine(RuntimeError):
         pass
 
     def fails(prompts, completions, **columns):
-        raise Mine("no such judge")
+        raise Mine("no such\njudge")
 
     async def fails_later(prompts, completions, **columns):
         raise Mine("no such judge")
 
     for function in (fails, fails_later):
-        with pytest.raises(Mine, match="no such judge") as error:
+        with pytest.raises(UserError, match="'mine' raised Mine: no such judge.*Fix") as error:
             call_rewards({"mine": function, "length": length}, COLUMNS)
-        assert error.traceback[-1].name in ("fails", "fails_later")
+        assert "\n" not in str(error.value) and isinstance(error.value.__cause__, Mine)
+        assert error.value.__cause__.__traceback__.tb_next.tb_frame is not None
+    for raised in (SystemExit("done"), StopIteration(), KeyError("gold"), asyncio.CancelledError()):
+
+        def raises(completions, raised=raised):
+            raise raised
+
+        with pytest.raises(UserError, match=f"'mine' raised {type(raised).__name__}"):
+            call_rewards({"mine": raises}, COLUMNS)
+
+    def says(completions):
+        raise UserError("the judge is not there: start it.")
+
+    with pytest.raises(UserError, match="^the judge is not there: start it.$"):
+        call_rewards({"mine": says}, COLUMNS)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_row_is_named_where_one_completion_is_asked_for_at_a_time(is_async):
+    texts = ["7", "8", "x" * 200, "no number"]
+    columns = {"prompts": ["q"] * 4, "completions": texts, "problem": [None] * 4}
+
+    async def later(text):
+        return float(text)
+
+    with pytest.raises(UserError) as error:
+        call_rewards({"mine": later if is_async else lambda text: float(text)}, columns)
+    assert f"reward 'mine', row 2 ('{'x' * 80}'), raised ValueError" in str(error.value)
+
+
+def test_the_row_is_that_of_the_call_also_where_a_reward_does_not_apply_to_all():
+    made = [group("a").problem, replace(group("a").problem, family="other")]
+    columns = {"prompts": ["q"] * 4, "completions": ["a", "b", "1", "d"], "problem": made * 2}
+    only = Reward("mine", lambda text: float(text), applies=lambda p: p.family != "other")
+    with pytest.raises(UserError, match=r"row 0 \('a'\), raised"):
+        call_rewards(only, columns)
+    other = replace(only, applies=lambda p: p.family == "other")
+    with pytest.raises(UserError, match=r"row 1 \('b'\), raised"):
+        call_rewards(other, columns)
+    huge = replace(other, function=lambda completions: [0.0, 1e30])
+    with pytest.raises(UserError, match="row 3 ..d.."):
+        call_rewards(huge, columns)
+    with pytest.raises(UserError, match="`applies` of reward 'mine' raised KeyError: 'level'"):
+        call_rewards(replace(only, applies=lambda p: p.gold["level"] > 3), columns)
 
 
 def test_a_function_gets_what_it_has_arguments_for():
@@ -212,6 +261,10 @@ def test_a_function_gets_what_it_has_arguments_for():
     [
         lambda prompts, completions, numbers: [0.0] * 3,
         lambda texts, numbers: [0.0] * 3,
+        lambda numbers: [0.0] * 3,
+        lambda numbers, **columns: [0.0] * 3,
+        lambda numbers, scale=1: [0.0] * 3,
+        lambda completions, numbers, /: [0.0] * 3,
         lambda texts, *, numbers: [0.0] * 3,
         lambda: [0.0] * 3,
     ],
@@ -220,8 +273,39 @@ def test_a_signature_that_does_not_fit_is_named_with_those_that_do(function):
     if not inspect.signature(function).parameters:
         assert call_rewards({"mine": function}, COLUMNS) == {"mine": [0.0] * 3}
         return
-    with pytest.raises(UserError, match="numbers.*f.completions.*prompts, completions"):
+    with pytest.raises(UserError, match="numbers.*f.completions.*prompts, completions") as error:
         call_rewards({"mine": function}, COLUMNS)
+    assert "reward 'mine' asks for 'numbers': the columns are " in str(error.value)
+    assert "prompts, completions, problem" in str(error.value)
+
+
+def test_a_column_that_is_read_by_its_name_and_missing_is_named_with_those_there_are():
+    def mine(completions, **columns):
+        return [text in columns["solution"] for text in completions]
+
+    with pytest.raises(
+        UserError, match="'mine' raised KeyError: 'solution'.*columns are prompts, "
+    ):
+        call_rewards({"mine": mine}, COLUMNS)
+
+
+def test_columns_reach_a_function_by_position_too():
+    found = call_rewards(
+        {"mine": lambda completions, prompts, /: [*map(len, completions)]}, COLUMNS
+    )
+    assert found == {"mine": [1.0, 2.0, 3.0]}
+
+
+def test_values_up_to_the_limit_count_and_weights_have_the_same():
+    assert call_rewards({"mine": constant(-1e6)}, COLUMNS) == {"mine": [-1e6] * 3}
+    assert Reward("mine", length, weight=-1e6).weight == -1e6
+    for weight in (1e30, -1.1e6, math.inf, math.nan):
+        with pytest.raises(
+            UserError, match="'mine' has weight.*finite number of at most 1,000,000"
+        ):
+            Reward("mine", length, weight=weight)
+        with pytest.raises(UserError, match="'format' has weight"):
+            as_rewards(None, {"format": weight})
 
 
 def test_names_of_rewards():
@@ -262,7 +346,7 @@ def test_a_reward_is_asked_only_for_problems_that_it_applies_to():
     first, second = score(groups, [only])
     assert asked == [(["ccc", "dd"], ["q", "q"], [[6, 4, 3]] * 2)]
     assert first.parts["mine"] == (None, None) and second.parts["mine"] == (1.0, 1.0)
-    assert first.rewards == (0.0, 0.0) and second.rewards == (2.0, 2.0)
+    assert first.rewards == (UNCHECKED, UNCHECKED) and second.rewards == (2.0, 2.0)
     never = Reward("never", lambda text: 1 / 0, applies=lambda problem: False)
     assert score(groups, [never])[0].parts["never"] == (None, None)
 
@@ -271,12 +355,46 @@ def test_what_does_not_apply_is_not_unchecked():
     values = iter([None, math.nan, 1.0, np.float32("nan")])
     scored = score([group("a", "bb", "c", "d")], [lambda text: next(values)])[0]
     assert scored.parts["reward"] == (None, UNCHECKED, 1.0, UNCHECKED)
-    assert scored.rewards == (0.0, 0.0, 1.0, 0.0)
+    assert scored.rewards == (UNCHECKED, UNCHECKED, 1.0, UNCHECKED)
     assert rollout_metrics([scored])["unchecked"] == 0.5
+    assert rollout_metrics([scored])["reward"] == 1.0, "the mean of what is known"
     assert rollout_metrics([scored])["reward/reward"] == 1.0
     nothing = rollout_metrics(score([group("a")], {"mine": constant(math.nan)}))
-    assert nothing["unchecked"] == 1.0
+    assert nothing["unchecked"] == 1.0 and nothing["reward"] == 0.0
     assert "reward/mine" not in nothing, "a mean of nothing is no figure"
+
+
+N, U = None, UNCHECKED
+
+
+@pytest.mark.parametrize(
+    ("weights", "parts", "totals"),
+    [
+        ((1, 2), ((1.0, N, 0.5), (1.0, 1.0, N)), (3.0, 2.0, 0.5)),
+        ((1, 2), ((U, N, U, 0.0), (1.0, N, N, U)), (U, U, U, U)),
+        ((1, 0), ((1.0, 0.0, N, U), (U, N, 1.0, 1.0)), (1.0, 0.0, U, U)),
+        ((0, 0), ((1.0, U), (N, N)), (0.0, 0.0)),
+        ((-1,), ((2.0, N, U),), (-2.0, U, U)),
+    ],
+)
+def test_the_total_is_that_of_what_applies_and_unknown_where_a_part_is(weights, parts, totals):
+    answers, names = group(*"abcd"[: len(totals)]), "fg"
+    functions = [
+        Reward(name, lambda completions, part=part: part, weight)
+        for name, weight, part in zip(names, weights, parts)
+    ]
+    (scored,) = score([answers], functions)
+    assert scored.rewards == totals and all(type(total) is float for total in scored.rewards)
+    assert list(scored.parts.values()) == list(parts)
+
+
+def test_a_group_teaches_where_known_rewards_differ():
+    made = {
+        (1.0, 1.0, U): False, (U, U, U): False, (0.0, U, float("nan")): False,
+        (0.0, 1.0, U): True, (0.0, 1.0, 1.0): True, (1.0, 1.0, 1.0): False,
+    }  # fmt: skip
+    groups = [replace(group("a", "b", "c"), rewards=rewards) for rewards in made]
+    assert [*map(is_informative, groups)] == [*made.values()]
 
 
 def test_a_reward_that_runs_a_model_waits_for_all_of_the_sampling(cfg):
@@ -347,12 +465,11 @@ def every_second(completions):
     return [math.nan if i % 2 else 0.25 for i in range(len(completions))]
 
 
-def test_nan_adds_nothing_and_is_counted_in_the_log(trained, small):
+def test_what_could_not_be_checked_has_no_total_and_is_counted_in_the_log(trained, small):
     log = trained.logs[0]
     assert log.unchecked == 0.5
-    weights = small.reward_weights
-    rules = weights["accuracy"] * log.accuracy + weights["format"] * log.format
-    assert log.reward == pytest.approx(rules + 0.25 / 2)
+    assert log.accuracy == log.format == 0.0, "so that the mean is that of the others alone"
+    assert log.reward == 0.25
     row = read_jsonl(Path(small.run_dir) / "metrics.jsonl")[0]
     assert row["unchecked"] == 0.5 and row["reward/mine"] == 0.25
     assert "reward/accuracy" not in row
@@ -378,6 +495,65 @@ def test_a_broken_reward_ends_a_run_before_it_learns_from_it(small, tmp_path):
         with pytest.raises(kind, match="'mine'"):
             train(cfg, rewards={"mine": broken}, progress=False)
         assert not (Path(cfg.run_dir) / "metrics.jsonl").exists()
+
+
+def test_an_error_of_a_reward_loses_no_update(small, tmp_path):
+    """Whatever a function does, the checkpoint is that of the last whole update."""
+    full = train(
+        small.change(steps=4, run_dir=str(tmp_path / "full")), rewards=half, progress=False
+    )
+    for kind in ("error", "value"):
+        CALLS.clear()
+        cfg = small.change(steps=4, checkpoint_every=100, run_dir=str(tmp_path / kind))
+        with pytest.raises(UserError, match="reward 'half'"):
+            train(cfg, rewards={"half": FRAGILE[kind]}, progress=False)
+        assert [p.name for p in Path(cfg.run_dir).glob("checkpoint-*")] == ["checkpoint-000002"]
+        result = train(cfg, rewards={"half": FRAGILE[kind]}, progress=False)
+        assert len(CALLS) == 5 and [log.step for log in result.logs] == [1, 2, 3, 4]
+        for ours, theirs in zip(result.policy.model.parameters(), full.policy.model.parameters()):
+            assert torch.equal(ours, theirs)
+
+
+CALLS = []
+
+
+def raises_once(completions):
+    CALLS.append(1)
+    if len(CALLS) == 3:
+        raise RuntimeError("judge")
+    return half(completions)
+
+
+def is_huge_once(completions):
+    CALLS.append(1)
+    return [1e9] * len(completions) if len(CALLS) == 3 else half(completions)
+
+
+FRAGILE = {"error": raises_once, "value": is_huge_once}
+
+
+def test_weights_in_the_middle_of_an_update_are_not_saved(small, tmp_path, monkeypatch):
+    """The optimizer fails, or a later batch of the same rollout: the last checkpoint stands."""
+    calls, real = [], torch.optim.AdamW.step
+
+    def fails(self, *args, **more):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("out of memory")
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fails)
+    for n in (1, 2):
+        calls.clear()
+        cfg = small.change(steps=6, checkpoint_every=2, run_dir=str(tmp_path / f"{n}"))
+        cfg = cfg.change(n_minibatches=n, learning_rate=1e-4, warmup_steps=0)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            train(cfg, rewards=half, progress=False)
+        assert [p.name for p in Path(cfg.run_dir).glob("checkpoint-*")] == ["checkpoint-000002"]
+
+
+def half(completions):
+    return [i % 2 for i in range(len(completions))]
 
 
 def test_the_rules_themselves_go_through_the_same_call():

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from r1lite import preset, train
+from r1lite.prompt import Format
 from r1lite.records import UNCHECKED, Completion, Group, Problem, UserError
 from r1lite.rewards import (
     accuracy_reward,
     call_rewards,
+    chat_columns,
     code_reward,
     format_reward,
     language_reward,
@@ -142,27 +144,76 @@ def test_gold_becomes_columns_as_a_data_set_would_have_it():
     assert [p.family for p in seen["problem"]] == ["countdown", "countdown", "code"]
 
 
-def test_a_reward_that_annotates_messages_gets_messages():
-    """TRL's own read completion[0]["content"], and say so in their annotations."""
+def annotated(completions: list[list[dict[str, str]]], prompts=None, **kwargs):
+    """As TRL's own."""
+    assert prompts == [[{"role": "user", "content": "q"}]] * 2
+    return [float(len(completion[0]["content"])) for completion in completions]
 
-    def theirs(completions: list[list[dict[str, str]]], prompts=None, **kwargs):
-        assert prompts == [[{"role": "user", "content": "q"}]] * 2
-        return [float(len(completion[0]["content"])) for completion in completions]
 
-    class Theirs:
-        def __call__(self, completions: "list[list[dict[str, str]]]", **kwargs):
-            return [float(len(completion[0]["content"])) for completion in completions]
+def bare(completions, **kwargs):
+    return [float(len(completion[0]["content"])) for completion in completions]
 
-    def ours(completions: list[str], **kwargs):
-        return [float(len(text)) for text in completions]
 
-    rewards = {"theirs": theirs, "object": Theirs(), "ours": ours}
-    rewards["part"] = functools.partial(theirs, extra=1)
-    columns = {"prompts": ["q"] * 2, "completions": ["a", "bb"]}
-    assert set(map(tuple, call_rewards(rewards, columns).values())) == {(1.0, 2.0)}
-    columns |= {"prompts": [[{"role": "user", "content": "q"}]] * 2}
-    columns |= {"completions": [said("a"), said("bb")]}
-    assert call_rewards({"theirs": theirs}, columns) == {"theirs": [1.0, 2.0]}
+class Theirs:
+    def __call__(self, completions: "list[list[dict[str, str]]]", **kwargs):
+        return bare(completions)
+
+
+def mislabelled(completions: list[str], **kwargs):
+    return bare(completions)
+
+
+READ_CHAT = {
+    "annotated": annotated, "bare": bare, "object": Theirs(), "mislabelled": mislabelled,
+    "part": functools.partial(annotated, extra=1), "only": lambda completions: bare(completions),
+}  # fmt: skip
+
+
+def plain(completions: list[list[dict[str, str]]], dictionary=None):
+    """Reads texts, whatever it says."""
+    return [float(len(completion.strip())) for completion in completions]
+
+
+def test_the_data_decide_whether_a_function_gets_messages():
+    """As in TRL: what a function annotates is never looked at."""
+    texts = {"prompts": ["q"] * 2, "completions": ["a", "bb"]}
+    chat = {"prompts": [[{"role": "user", "content": "q"}]] * 2}
+    chat["completions"] = [said("a"), said("bb")]
+    alike = {"plain": plain, "one": lambda text: len(text)}
+    assert set(map(tuple, call_rewards(alike, texts).values())) == {(1.0, 2.0)}
+    alike = READ_CHAT | {"one": lambda text: len(text)}
+    assert set(map(tuple, call_rewards(alike, chat).values())) == {(1.0, 2.0)}
+    for function in READ_CHAT.values():
+        with pytest.raises(UserError, match="'mine' raised.*is a text .chat_columns"):
+            call_rewards({"mine": function}, texts)
+    with pytest.raises(UserError, match="'mine' raised.*a list of chat messages .*plain_columns"):
+        call_rewards({"mine": plain}, chat)
+
+
+@pytest.mark.parametrize("name", READ_CHAT)
+def test_a_reward_that_reads_messages_can_be_made_to_read_texts_too(name):
+    texts = {"prompts": ["q"] * 2, "completions": ["a", "bb"]}
+    chat = {"prompts": [[{"role": "user", "content": "q"}]] * 2}
+    chat["completions"] = [said("a"), said("bb")]
+    for columns in (texts, chat):
+        found = call_rewards({"mine": chat_columns(READ_CHAT[name])}, columns)
+        assert found == {"mine": [1.0, 2.0]}
+        assert columns["prompts"] in (["q"] * 2, chat["prompts"]), "left as they were"
+
+
+def test_completions_are_chat_where_the_format_renders_by_a_chat_template():
+    @dataclass(frozen=True)
+    class Chat(Format):
+        is_chat: bool = True
+
+    texts = ["a", "bb"]
+    groups = [group(PROBLEMS["maths"], *texts)]
+    ours = {"accuracy": 1.0, "format": 1.0, "one": lambda text: len(text)}
+    for fmt, functions in ((Chat("c", "{question}"), READ_CHAT), ("r1-zero", {"plain": plain})):
+        (scored,) = score(groups, functions | ours, fmt)
+        assert {scored.parts[name] for name in functions} == {(1.0, 2.0)}
+        assert scored.parts["one"] == (1.0, 2.0) and scored.parts["format"] == (0.0, 0.0)
+        assert [answer.text for answer in scored.completions] == texts
 
 
 @pytest.mark.parametrize(

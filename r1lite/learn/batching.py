@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -66,7 +67,7 @@ def to_rows(groups: Sequence[Group], advantages: torch.Tensor | Sequence[Any]) -
     """Flatten P groups of G answers into B rows.
 
     advantages  (P, G), one for each answer; or P lists of G sequences, one for each token
-    Raises UserError where they do not fit.
+    Raises UserError where they do not fit, or are not finite.
     """
     if isinstance(advantages, torch.Tensor):
         advantages = advantages.tolist()
@@ -74,10 +75,12 @@ def to_rows(groups: Sequence[Group], advantages: torch.Tensor | Sequence[Any]) -
     for group, values in zip(groups, advantages, strict=True):
         for completion, value in zip(group.completions, values, strict=True):
             row = Row(group.prompt_ids, completion.token_ids, completion.logps, value)
-            if len(row.advantages) != len(row.answer_ids):
+            numbers = [value] if isinstance(value, (int, float)) else value
+            if len(row.advantages) != len(row.answer_ids) or not all(map(math.isfinite, numbers)):
                 raise UserError(
                     f"an answer of {len(row.answer_ids)} tokens got {len(row.advantages)} "
-                    "advantages: give one number for each answer, or one for each of its tokens."
+                    f"advantages ({value!r:.60}): give one finite number for each answer, or one "
+                    "for each of its tokens; 0 where its reward is NaN, as it is not known."
                 )
             rows.append(row)
     return rows

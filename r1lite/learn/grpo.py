@@ -10,7 +10,7 @@ from .. import fast
 from ..config import RunConfig
 from ..policy.adapters import Reference
 from ..policy.load import Policy
-from ..records import Group, Problem, StepLog
+from ..records import Group, Problem, StepLog, known
 from ..rewards import unpayable
 from ..world import as_problems, read_problems
 from .identity import identity_of
@@ -131,5 +131,6 @@ def keep_samples(run: Run, groups: Sequence[Group], cfg: RunConfig) -> None:
     """Rows of rollouts.jsonl, where a multiple of cfg.samples_every has been passed."""
     before = run.step - cfg.updates_per_rollout
     if run.step // cfg.samples_every > before // cfg.samples_every:
-        rows = ({"reward": g.rewards[0]} | sample_row(g) for g in groups[:N_SHOWN])
+        paid = ((known(g.rewards[:1]) or [None])[0] for g in groups)
+        rows = ({"reward": r} | sample_row(g) for r, g in zip(paid, groups[:N_SHOWN]))
         run.append("rollouts.jsonl", list(rows))

@@ -77,8 +77,8 @@ class Health:
             ),
             "equal": (
                 log.informative_groups == 0.0 and log.truncated < 1.0,
-                f"in every group all answers had the same reward (mean {log.reward:.2f}), so all "
-                f"advantages are 0 and nothing is learned. {self._why_equal(log)}",
+                "in every group all answers that could be checked had the same reward (mean "
+                f"{log.reward:.2f}), so all advantages are 0. {self._why_equal(log)}",
             ),
             "gap": (
                 gap > (0.01 if exact else 0.05),
@@ -88,7 +88,7 @@ class Health:
             "unchecked": (
                 unchecked > 0.05,
                 f"a reward could not tell the worth of {unchecked:.0%} of the answers, and "
-                "they count 0. Its checker is too slow or broken: try it on answers in "
+                "they teach nothing. Its checker is too slow or broken: try it on answers in "
                 "rollouts.jsonl.",
             ),
         }

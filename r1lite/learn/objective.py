@@ -23,7 +23,8 @@ def group_advantages(
 ) -> torch.Tensor:
     """How much better each answer is than its own group.
 
-    rewards     (P, G). Returns the same shape.
+    rewards     (P, G), NaN where an answer has none: it gets 0 and counts neither for the mean nor
+                for the spread. Returns the same shape.
     scale       "std" divides by the group's standard deviation (eq. 3 of R1); "batch" by that of
                 all rewards; "none" only subtracts the mean (Dr. GRPO)
     eps         keeps a group of equal rewards at zero: it teaches nothing
@@ -34,14 +35,17 @@ def group_advantages(
     tensor([[ 0.5000, -0.5000, -0.5000,  0.5000],
             [ 0.0000,  0.0000,  0.0000,  0.0000]])
     """
-    shifted = rewards - rewards[..., :1]  # so that equal rewards give exactly 0, not a rounding
-    centred = shifted - shifted.mean(-1, keepdim=True)
+    known = ~rewards.isnan()
+    n = known.sum(-1, keepdim=True)
+    first = rewards.gather(-1, known.int().argmax(-1, keepdim=True))
+    shifted = torch.where(known, rewards - first, 0.0)  # equal rewards: exactly 0, no rounding
+    centred = torch.where(known, shifted - shifted.sum(-1, keepdim=True) / n, 0.0)
     if scale == "none":
         return centred
     if scale == "batch":
-        return centred / (rewards.std(correction=int(sample_std)) + eps)
-    mean_square = centred.square().sum(-1, keepdim=True) / (rewards.shape[-1] - sample_std)
-    return centred / (mean_square.sqrt() + eps)
+        return centred / (rewards[known].std(correction=int(sample_std)).nan_to_num() + eps)
+    variance = centred.square().sum(-1, keepdim=True) / (n - int(sample_std)).clamp(min=1)
+    return centred / (variance.sqrt() + eps)
 
 
 def k3(logp_new: torch.Tensor, logp_ref: torch.Tensor) -> torch.Tensor:

@@ -81,8 +81,8 @@ def draws(
 
 
 def is_informative(group: Group) -> bool:
-    """Whether rewards differ within the group; else all its advantages are 0."""
-    return len(set(group.rewards)) > 1
+    """Whether known rewards differ within the group; else all its advantages are 0."""
+    return len(set(known(group.rewards))) > 1
 
 
 def chosen(groups: Sequence[Group], cfg: RunConfig) -> list[Group]:
@@ -149,7 +149,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     parts = {n: known(v for g in groups for v in g.parts[n]) for n in groups[0].parts}
     rules = {name: mean(parts.pop(name, [])) for name in ("accuracy", "format")}
     return {
-        "reward": mean([r for g in groups for r in g.rewards]),
+        "reward": mean(known(r for g in groups for r in g.rewards)),
         **rules,
         "length": mean([len(a.token_ids) for a in answers]),
         "truncated": mean([a.truncated for a in answers]),

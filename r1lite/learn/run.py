@@ -187,6 +187,7 @@ class Run:
         if self.checkpoint:
             load_checkpoint(self.checkpoint, self.states)
         self._interrupt = self.enter(GracefulInterrupt())  # from here on there is work to save
+        self._stack.push(self._save_at_error)
         self.clock.skip()
 
     def rollouts(self, updates: int = 1) -> Iterator[int]:
@@ -211,7 +212,16 @@ class Run:
             else:
                 self._call_hooks()
 
+    def _save_at_error(self, kind: Any, *error: Any) -> None:
+        """Save what was trained up to an error, where weights are those after whole rollouts: an
+        update that has begun leaves gradients. Of many processes one may have failed alone."""
+        begun = any(p.grad is not None for p in self.states["policy"].model.parameters())
+        unsaved = self.saved < self.step == self._whole and not dist.is_distributed()
+        if unsaved and not begun and kind is not KeyboardInterrupt:
+            save_checkpoint(self.run_dir, self.step, self.states)
+
     def _call_hooks(self) -> None:
+        self._whole = self.step
         policy = self.sampler or self.states["policy"]
         for hook in self.hooks:
             if dist.broadcast(hook.due(self.step, self.run_dir)):

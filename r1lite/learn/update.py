@@ -34,7 +34,8 @@ def compute_advantages(
     """How much better each answer is than the others of its group: (P, G).
 
     function  in place of group_advantages: of the rewards (P, G), and of the groups too if it takes
-              a second argument; it may return one number for each token, see batching.to_rows
+              a second argument; it may return one number for each token, see batching.to_rows.
+              Rewards are NaN where an answer has none (records.Group): give it 0, and use nanmean
     policy, reference  needed where the KL penalty is part of the reward
     """
     rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)

@@ -1,7 +1,7 @@
 """What an answer is worth."""
 
 from ..world import CHECKERS, Checker, add_checker, check_answer
-from .calls import plain_columns
+from .calls import chat_columns, plain_columns
 from .code import code_reward, use_sandbox
 from .language import language_consistency, language_reward
 from .maths import maths_reward, unpayable

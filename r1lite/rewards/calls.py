@@ -1,25 +1,33 @@
-"""Calling reward functions: all of them at once, none for longer than a limit, and TRL's as ours.
+"""Calling reward functions: all of them at once, none for longer than a limit.
 
-A reward of either library gets what it knows: ours read texts and Problems, and so does what TRL's
-trainer hands them (chat messages, rows of a data set) once plain_columns has read it; TRL's own
-read chat messages, and get them here.
+As with TRL the data decide what a function gets: chat messages where the prompts are chat, else
+texts. plain_columns and chat_columns let a reward that reads one of them take the other too.
 """
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent import futures
 from threading import Thread
 from typing import Any
 
 from ..prompt import R1_ZERO
 from ..records import UNCHECKED, Problem, UserError
-from .reward import Reward, RewardFunction
+from .reward import LIMIT, Reward, RewardFunction
 
 FOR_ONE = ("text", "completion")  # a function of one of these alone is called for each completion
+A_REWARD = (
+    f"a reward is a finite number of at most {LIMIT:,.0f} either way, None where it does not "
+    "apply, or NaN for what could not be checked"
+)
+Columns = Mapping[str, Any]
+Values = list[float | None]
+ROLES = {"prompts": "user", "completions": "assistant"}
 
 
 def plain_columns(reward: RewardFunction) -> RewardFunction:
@@ -54,155 +62,167 @@ def _text(message: Any) -> str:
     return message if isinstance(message, str) else "".join(map(_text, message or ()))
 
 
-def _chat(role: str, texts: Sequence) -> list:
-    """Texts as lists of one message; what is one already stays."""
-    return [[{"role": role, "content": t}] if isinstance(t, str) else t for t in texts]
+def chat_columns(reward: RewardFunction) -> RewardFunction:
+    """Let a reward that reads chat messages, as most of TRL's own do, take texts too."""
+
+    @functools.wraps(reward)
+    def reads_chat(**columns):
+        return reward(**as_chat(columns))
+
+    return reads_chat
 
 
-def call_all(
-    rewards: Sequence[Reward], columns: Mapping[str, Any]
-) -> dict[str, list[float | None]]:
+def as_chat(columns: Columns) -> dict[str, Any]:
+    """The columns, texts of prompts and completions as lists of one message; others stay."""
+    chat = {
+        name: [[{"role": role, "content": t}] if isinstance(t, str) else t for t in columns[name]]
+        for name, role in ROLES.items()
+        if name in columns
+    }
+    return {**columns, **chat}
+
+
+def call_all(rewards: Sequence[Reward], columns: Columns) -> dict[str, Values]:
     """Name -> one value for each completion. The functions run beside each other, a thread each.
 
     columns  prompts, completions and whatever else the functions may ask for, all of one length; a
-             function gets those that it has arguments for: see arguments_of. Texts are handed over
-             as chat messages to a function that says so: `completions: list[list[dict]]`, as TRL
-             annotates its own.
+             function gets those that it has arguments for: see arguments_of
     None is the value where a reward does not apply, and UNCHECKED (NaN) where a completion could
     not be checked: also for all completions of a function that takes longer than Reward.seconds. It
     is warned of and left behind, since no thread can be killed. The limit cannot hold a function
     that keeps the interpreter to itself, in one long call of C: a regular expression with
     backtracking, 9**9**9. All threads stand still then, this one too, and the run with them. What
     may do so belongs into a process with a limit of its own, as mathematics and programs have here.
-    Raises UserError for values that are not one number, None or NaN per completion. A function that
-    limits its time by signals gets none in a thread: give it another limit (math-verify:
-    parsing_timeout=None).
+    Raises UserError for values that are not one number of at most LIMIT either way, None or NaN per
+    completion, and for any error of a function: by name, with the row (from 0) where the function
+    is called for each completion alone. A function that limits its time by signals gets none in a
+    thread: give it another limit (math-verify: parsing_timeout=None).
     """
-    results: dict[str, Any] = {}
-    rows = {reward.name: _rows(reward, columns) for reward in rewards}
-
-    def run(reward: Reward) -> None:
-        try:
-            results[reward.name] = _call(reward, _at(columns, rows[reward.name]))
-        except BaseException as error:  # the caller's thread raises it
-            results[reward.name] = error
-
-    asked = [reward for reward in rewards if rows[reward.name]]
-    threads = [Thread(target=run, args=(reward,), daemon=True) for reward in asked]
-    for thread in threads:
-        thread.start()
     begun, n = time.monotonic(), len(columns["completions"])
-    values: dict[str, list[float | None]] = {reward.name: [None] * n for reward in rewards}
-    for reward, thread in zip(asked, threads):
-        thread.join(max(begun + reward.seconds - time.monotonic(), 0))
-        applied = rows[reward.name]
-        given = [UNCHECKED] * len(applied)
-        if thread.is_alive():
+    values: dict[str, Values] = {reward.name: [None] * n for reward in rewards}
+    asked = [(r, rows, futures.Future()) for r in rewards if (rows := _rows(r, columns))]
+    for one in asked:
+        Thread(target=_answer, args=(columns, *one), daemon=True).start()
+    for reward, rows, future in asked:
+        try:
+            given = future.result(max(begun + reward.seconds - time.monotonic(), 0))
+        except futures.TimeoutError:
+            given = [UNCHECKED] * len(rows)
             warnings.warn(
                 f"reward {reward.name!r} took longer than {reward.seconds:.0f} s and is left "
-                f"behind: its {len(applied)} answers count as not checked",
+                f"behind: its {len(rows)} answers count as not checked",
                 stacklevel=2,
             )
-        elif isinstance(results[reward.name], BaseException):
-            raise results[reward.name]
-        else:
-            given = _checked(reward.name, results[reward.name], len(applied))
-        for row, value in zip(applied, given, strict=True):
+        for row, value in zip(rows, given, strict=True):
             values[reward.name][row] = value
     return values
 
 
-def _rows(reward: Reward, columns: Mapping[str, Any]) -> list[int]:
+def _answer(columns: Columns, reward: Reward, rows: list[int], future: futures.Future) -> None:
+    """Do what a thread is for: the future gets the values, or the error for the caller's thread."""
+    try:
+        future.set_result(_checked(reward.name, _call(reward, columns, rows), columns, rows))
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _rows(reward: Reward, columns: Columns) -> list[int]:
     """The rows whose problem a reward applies to: all without problems."""
     problems = columns.get("problem") or [None] * len(columns["completions"])
-    return [i for i, p in enumerate(problems) if p is None or reward.applies(p)]
+    who = f"`applies` of reward {reward.name!r}"
+    applied = [p is None or _run(who, columns, reward.applies, [p], {}) for p in problems]
+    return [i for i, applies in enumerate(applied) if applies]
 
 
-def _at(columns: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+def _at(columns: Columns, rows: Sequence[int]) -> dict[str, Any]:
     """The columns at some rows; what is no column (trainer_state, log_metric) as it is."""
-    n = len(columns["completions"])
-    if len(rows) == n:
-        return dict(columns)
     return {
         name: [column[i] for i in rows] if isinstance(column, list) else column
         for name, column in columns.items()
     }
 
 
-def _call(reward: Reward, columns: dict[str, Any]) -> Any:
-    """What the function gives, with an `async def` run to its end."""
-    parameters = _parameters(reward.function)
-    if "dict" in str(parameters.get("completions")).lower():
-        for name, role in {"prompts": "user", "completions": "assistant"}.items():
-            columns[name] = _chat(role, columns[name])
-    arguments = arguments_of(reward.name, parameters, columns)
-    if arguments is None:
-        values = [reward.function(text) for text in columns["completions"]]
-        return [asyncio.run(v) if inspect.iscoroutine(v) else v for v in values]
-    values = reward.function(*arguments[0], **arguments[1])
-    return asyncio.run(values) if inspect.iscoroutine(values) else values
+def _call(reward: Reward, columns: Columns, rows: Sequence[int]) -> Any:
+    """What the function gives for some rows."""
+    columns, who = _at(columns, rows), f"reward {reward.name!r}"
+    arguments = _run(who, columns, arguments_of, [reward.name, reward.function, columns], {})
+    if arguments is not None:
+        return _run(who, columns, reward.function, *arguments)
+    return [
+        _run(f"{who}, row {row} ({text[:80]!r}),", columns, reward.function, [text], {})
+        for row, text in zip(rows, map(_text, columns["completions"]))
+    ]
 
 
-def _parameters(function: RewardFunction) -> Mapping[str, inspect.Parameter]:
+def _run(who: str, columns: Columns, function: Any, args: Sequence, named: Columns) -> Any:
+    """The function's value, with an `async def` run to its end; an error of it as a UserError."""
     try:
-        return inspect.signature(function).parameters
-    except ValueError:  # some builtins have none: they get the completions
-        only = inspect.Parameter.POSITIONAL_ONLY
-        return {"completions": inspect.Parameter("completions", only)}
+        value = function(*args, **named)
+        return asyncio.run(value) if inspect.iscoroutine(value) else value
+    except UserError:
+        raise
+    except BaseException as error:
+        said, one = " ".join(str(error).split())[:200], columns["completions"][0]
+        raise UserError(
+            f"{who} raised {type(error).__name__}: {said}. The columns are {', '.join(columns)}; a "
+            f"completion is {'a text' if isinstance(one, str) else 'a list of chat messages'} "
+            "(chat_columns and plain_columns make one of the other). Fix the function."
+        ) from error
 
 
-def arguments_of(
-    name: str, parameters: Mapping[str, inspect.Parameter], columns: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any]] | None:
+def arguments_of(name: str, function: RewardFunction, columns: Columns) -> tuple | None:
     """The arguments (by position, by name) that a reward function is called with.
 
-    A function gets the columns that it has arguments for, all of them for **columns. One whose only
-    argument without a default is no column gets the completions for it; if that is called `text` or
-    `completion` it is called for each completion alone, which None stands for.
-    Raises UserError for arguments that nothing can be handed in for.
+    A function gets the columns that it has arguments for, all of them for **columns; `texts` is
+    another name for the completions. One whose `text` or `completion` is no column is called with
+    the text of each completion alone, which None stands for.
+    Raises UserError for arguments that are no column.
     """
-    kinds = inspect.Parameter
-    takes_all = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
-    plain = [
-        p for p in parameters.values() if p.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
-    ]
-    missing = [p.name for p in plain if p.default is kinds.empty and p.name not in columns]
-    needed = [p for p in plain if p.default is kinds.empty and p.kind is not kinds.KEYWORD_ONLY]
-    if len(needed) == 1 and (missing or needed[0].kind is kinds.POSITIONAL_ONLY):
-        if needed[0].name in FOR_ONE:
-            return None
-        if missing in ([], [needed[0].name]):
-            return [columns["completions"]], {}
-    if missing or any(p.kind is kinds.POSITIONAL_ONLY for p in needed):
+    parameters = inspect.signature(function).parameters
+    if "texts" in parameters:
+        columns = {"texts": columns["completions"], **columns}
+    by_position, by_name, missing = [], {}, []
+    for p in parameters.values():
+        if p.kind is p.VAR_KEYWORD:
+            by_name = dict(columns)
+        elif p.name in columns and p.kind is p.POSITIONAL_ONLY:
+            by_position.append(columns[p.name])
+        elif p.name in columns:
+            by_name[p.name] = columns[p.name]
+        elif p.default is p.empty and p.kind is not p.VAR_POSITIONAL:
+            missing.append(p.name)
+    if missing and missing[0] in FOR_ONE:
+        return None
+    if missing:
         raise UserError(
-            f"reward {name!r} asks for {', '.join(missing or [p.name for p in needed])}: a reward "
-            "is f(completions), f(text) for one completion, or f(prompts, completions, **columns), "
-            f"of {', '.join(columns)}. Change its arguments, or give them defaults."
+            f"reward {name!r} asks for {', '.join(map(repr, missing))}: the columns are "
+            f"{', '.join(columns)}. A reward is f(completions), f(text) for one completion, or "
+            "f(prompts, completions, **columns): change its arguments, or give them defaults."
         )
-    named = {p.name for p in plain}
-    return [], {key: value for key, value in columns.items() if takes_all or key in named}
+    return by_position, by_name
 
 
-def _checked(name: str, values: Any, n: int) -> list[float | None]:
-    """Floats, None and UNCHECKED, of a list or tuple, an array or a tensor."""
+def _checked(name: str, values: Any, columns: Columns, rows: Sequence[int]) -> Values:
+    """Floats, None and UNCHECKED for the rows, of a list or tuple, an array or a tensor."""
     values = values.tolist() if hasattr(values, "tolist") else values
-    if not isinstance(values, (list, tuple)) or len(values) != n:
+    if not isinstance(values, (list, tuple)) or len(values) != len(rows):
         raise UserError(
-            f"reward {name!r} gave {values!r:.80}: it must give a list of {n} values, one per "
-            "completion. A value is a number, None where it does not apply, or NaN for what could "
-            "not be checked."
+            f"reward {name!r} gave {values!r:.80}: it must give a list of {len(rows)} values, one "
+            f"per completion. {A_REWARD}."
         )
     numbers = [None if value is None else _number(value) for value in values]
-    wrong = [value for value, x in zip(values, numbers) if x is not None and math.isinf(x)]
-    if wrong:
-        raise UserError(
-            f"reward {name!r} gave {wrong[0]!r}: a reward is a finite number, None where it does "
-            "not apply, or NaN for what could not be checked. Fix the function."
-        )
+    for row, value, number in zip(rows, values, numbers):
+        if number is not None and abs(number) > LIMIT:
+            raise UserError(
+                f"reward {name!r} gave {value!r:.80}: {A_REWARD}. It is that of row {row} "
+                f"({_text(columns['completions'][row])[:80]!r}). Fix the function."
+            )
     return [x if x is None else UNCHECKED if math.isnan(x) else x for x in numbers]
 
 
 def _number(value: Any) -> float:
     """What float() makes of a number, also of a 0-d array or tensor; inf of what is no number."""
-    is_number = hasattr(value, "__float__") and not getattr(value, "ndim", 0)
-    return float(value) if is_number else math.inf
+    if hasattr(value, "__float__") and not getattr(value, "ndim", 0):
+        with contextlib.suppress(ArithmeticError, TypeError, ValueError, RuntimeError):
+            return float(value)
+    return math.inf

@@ -10,6 +10,7 @@ from ..records import Problem, UserError
 # -> one value per completion: a number, None (does not apply) or UNCHECKED (could not be checked)
 RewardFunction = Callable[..., Any]
 SECONDS = 120.0  # for one function and all completions of a rollout
+LIMIT = 1e6  # of a value and of a weight, either way: in float32 squares of larger sums overflow
 
 
 def every_problem(problem: Problem) -> bool:
@@ -22,7 +23,8 @@ class Reward:
     """A reward function and how it is used.
 
     name         a reward named accuracy or format replaces the rule of that name
-    weight       what it is multiplied with in the total
+    weight       what it is multiplied with in the total, of at most LIMIT either way; with 0 it
+                 is logged and no part of the total
     applies      for which problems it is asked; for the others it is None and adds nothing
     seconds      limit for all completions of a call, after which none of its values counts
     needs_model  its function runs a model: it is called when sampling has ended, not beside it
@@ -40,6 +42,11 @@ class Reward:
             raise UserError(
                 f"reward {self.name!r} is {self.function!r:.60}: it must be a function "
                 "f(completions) or f(prompts, completions, **columns). Hand in one, or a Reward."
+            )
+        if not abs(self.weight) <= LIMIT:
+            raise UserError(
+                f"reward {self.name!r} has weight={self.weight!r}: a weight is a finite number of "
+                f"at most {LIMIT:,.0f} either way. Set a smaller one."
             )
         if not self.seconds > 0:
             raise UserError(

@@ -4,12 +4,12 @@ import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count
 from typing import Any
 
-from ..prompt import Format, parse
-from ..records import Group, UserError, known
-from .calls import call_all
+from ..prompt import Format, get_format, parse
+from ..records import UNCHECKED, Group, UserError, is_unchecked
+from .calls import as_chat, call_all
 from .reward import Reward, RewardFunction
 from .rules import RULES
 
@@ -56,24 +56,15 @@ def _named(given: Any) -> list[tuple[str, Any]]:
             (name, replace(r, name=name) if isinstance(r, Reward) else r)
             for name, r in given.items()
         ]
-    if callable(given) or isinstance(given, Reward):
-        given = [given]
     if isinstance(given, str) or not isinstance(given, Sequence):
-        raise UserError(
-            f"rewards={given!r:.60}: rewards are a function, a list of functions and Reward "
-            "records, or a mapping from names to functions. Hand in one of those."
-        )
+        given = [given]
     pairs, taken = [], {reward.name for reward in given if isinstance(reward, Reward)}
     for reward in given:
         if isinstance(reward, Reward):
-            pairs.append((reward.name, reward))
-            continue
-        first = name = _name(reward)
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{first}_{number}"
-        taken.add(name)
+            name = reward.name
+        else:
+            names = (f"{_name(reward)}_{i}".removesuffix("_1") for i in count(1))
+            taken.add(name := next(name for name in names if name not in taken))
         pairs.append((name, reward))
     return pairs
 
@@ -97,12 +88,12 @@ def score(groups: Sequence[Group], rewards: Any, fmt: str | Format = "r1-zero") 
     """Fill in the rewards of groups, and the answers of their completions.
 
     rewards  Reward records, or what as_rewards makes them of
-    fmt      the format that completions are read in
+    fmt      the format that completions are read in; where it renders by a model's chat template,
+             functions get chat messages, as from TRL's trainer
 
-    The total is the sum of weight times value, where None and UNCHECKED add nothing. A function
-    gets those of these that it has arguments for, as from TRL's trainer:
-    prompts, completions   the questions and the completions, which may also be a function's only
-                           argument
+    The total is the sum of weight times value: see total. A function gets those of these that it
+    has arguments for, as from TRL's trainer:
+    prompts, completions   the questions and the completions
     completion_ids         the completions' tokens
     parsed                 the completions taken apart: an Answer each
     problem                the Problems, and each key of their gold as a column of that name, None
@@ -128,15 +119,24 @@ def score(groups: Sequence[Group], rewards: Any, fmt: str | Format = "r1-zero") 
         "log_extra": lambda column, values: None,
         "log_metric": lambda name, value: None,
     }
-    values = call_all(rewards, columns)
-    weights = {reward.name: reward.weight for reward in rewards}
-    remaining, scored = {name: iter(values[name]) for name in weights}, []
+    is_chat = getattr(get_format(fmt), "is_chat", False)
+    values = call_all(rewards, as_chat(columns) if is_chat else columns)
+    weights, scored, end = {reward.name: reward.weight for reward in rewards}, [], 0
+    totals = [total({n: values[n][i] for n in weights}, weights) for i in range(len(completions))]
     for group in groups:
-        n = len(group.completions)
-        parts = {name: tuple(islice(remaining[name], n)) for name in weights}
-        totals = tuple(
-            sum(weights[name] * value for name, part in parts.items() for value in known([part[i]]))
-            for i in range(n)
-        )
-        scored.append(replace(group, rewards=totals, parts=parts))
+        start, end = end, end + len(group.completions)
+        parts = {name: tuple(values[name][start:end]) for name in weights}
+        scored.append(replace(group, rewards=tuple(totals[start:end]), parts=parts))
     return scored
+
+
+def total(values: Mapping[str, float | None], weights: Mapping[str, float]) -> float:
+    """What one answer is worth: the sum of weight times value of the rewards that apply to it.
+
+    UNCHECKED where one of them could not be checked, or where none applies: what is not known is
+    no 0. A reward of weight 0 is no part of it.
+    """
+    counted = [name for name, weight in weights.items() if weight]
+    applied = [weights[n] * value for n in counted if (value := values[n]) is not None]
+    is_unknown = any(map(is_unchecked, applied)) or (counted and not applied)
+    return UNCHECKED if is_unknown else sum(applied, 0.0)
