@@ -58,9 +58,7 @@ def do(args: list[str]) -> int:
 
 
 def say(line: str) -> None:
-    """On stderr, from one process of a torchrun."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"r1lite: {line}", file=sys.stderr)
+    print(f"r1lite: {line}", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return do(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt as stop:
-        say(str(stop) or "stopped; what was saved is there, and the same command goes on from it")
+        if os.environ.get("RANK", "0") == "0":  # one process of a torchrun
+            say(str(stop) or "stopped; what was saved is there, the same command goes on from it")
         return 130
     except ModuleNotFoundError as error:
         if (error.name or "r1lite").startswith("r1lite"):

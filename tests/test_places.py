@@ -1,12 +1,14 @@
 """Places: folders that are not r1lite's, cannot be written to, or were changed by hand."""
 
 import errno
+import http.server
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -360,15 +362,28 @@ def test_a_folder_and_what_is_in_the_cache_need_no_network(monkeypatch, mini_fol
     ready.check_network("nobody/no-such-model")
 
 
-def test_a_hub_that_answers_is_asked(monkeypatch):
-    Silent(monkeypatch)
-    asked = []
-    monkeypatch.setattr(ready, "_answers", lambda *place: asked.append(place) or True)
-    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example:8080")
-    ready.check_network("nobody/no-such-model")
-    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
-    ready.check_network("nobody/no-such-model")
-    assert asked == [("mirror.example", 8080), ("proxy.example", 3128)]
+@pytest.mark.parametrize("code, goes_on", [(200, True), (404, True), (407, False), (502, False)])
+def test_a_hub_that_answers_is_asked_and_a_proxy_that_leads_nowhere_is_not(
+    monkeypatch, code, goes_on
+):
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    for name in ("HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        if goes_on:
+            ready.check_network("nobody/no-such-model")
+        else:
+            assert "does not answer" in complaint(ready.check_network, "nobody/no-such-model")
+        server.shutdown()
 
 
 @pytest.mark.parametrize("words", [["--help"], ["zero", "--help"]])

@@ -2,12 +2,11 @@
 
 import importlib.util
 import os
-import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from ..config import TrainingConfig, repo_path
 from ..records import UserError
@@ -63,23 +62,27 @@ def check_network(model: str) -> None:
     with suppress(ValueError):  # no name that the hub could have: loading says so
         if isinstance(try_to_load_from_cache(model, "config.json"), str):
             return
-    hub = urlsplit(os.environ.get("HF_ENDPOINT") or HUB)
-    place = urlsplit(getproxies().get(hub.scheme, "")) if hub.scheme in getproxies() else hub
-    if not _answers(place.hostname or "", place.port or 443):
+    hub = os.environ.get("HF_ENDPOINT") or HUB
+    if not _answers(hub):
         raise UserError(
-            f"the model {model!r} is no folder here and in no cache, and {place.hostname} does not "
+            f"the model {model!r} is no folder here and in no cache, and {hub} does not "
             "answer: it can be fetched with a network alone. Connect this machine, or set model= "
             "to a folder such as 'data/tiny-base' (`python -m r1lite base` makes one)."
         )
 
 
-def _answers(host: str, port: int) -> bool:
-    """Whether a connection is made in time; a thread, as looking up a name has no time limit."""
+def _answers(url: str) -> bool:
+    """Whether a server or the proxy before it leads there in time; a thread, as looking up a name
+    has no time limit."""
     found = threading.Event()
 
     def knock() -> None:
         with suppress(OSError):
-            socket.create_connection((host, port), timeout=KNOCK).close()
+            try:
+                urlopen(Request(url, method="HEAD"), timeout=KNOCK).close()
+            except HTTPError as error:
+                if error.code >= 500 or error.code == 407:  # a proxy that gets no further
+                    return
             found.set()
 
     thread = threading.Thread(target=knock, daemon=True)
