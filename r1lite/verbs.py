@@ -16,7 +16,7 @@ import tyro
 from .config import PRESETS, Count, CountOrNone, RunConfig, SftConfig, check_value, preset
 from .records import UserError
 from .stages.ended import unless_interrupted
-from .stages.ready import check_network, check_ready
+from .stages.ready import check_ready
 
 
 class AsGiven(RunConfig):
@@ -60,11 +60,12 @@ class Zero:
     def do(self) -> None:
         check_value("eval_every", self.eval_every, Count)
         check_ready(self.cfg, self.preset)
-        if not Path(self.cfg.run_dir, "run.json").exists():  # what is resumed has its own weights
-            check_network(self.cfg.model)
         from . import dist
+        from .policy.hub import check_network
         from .stages.zero import run_zero
 
+        if not Path(self.cfg.run_dir, "run.json").exists():  # what is resumed has its own weights
+            check_network(self.cfg.model)
         result, _ = run_zero(self.cfg, eval_every=self.eval_every)
         unless_interrupted(result)
         if dist.is_main_process():
@@ -138,7 +139,6 @@ class Evaluate:
         check_value("k", self.k, Count)
         check_value("n_held_out", self.n_held_out, CountOrNone)
         check_ready(self.cfg, self.preset)
-        check_network(self.cfg.model)
         from .evaluation import grade
         from .learn.checkpoint import damage
         from .policy import load_policy

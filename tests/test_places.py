@@ -20,7 +20,7 @@ from test_errors import complaint
 from r1lite import __main__ as command_line
 from r1lite.lab import bench
 from r1lite.learn import Every, checkpoint, train
-from r1lite.policy import load_policy, save_policy
+from r1lite.policy import hub, load_policy, save_policy
 from r1lite.runlog import atomic_path, remove_leftovers, write_json
 from r1lite.stages import ready
 from r1lite.stages.held_out import HeldOut, sample_for_eval
@@ -355,11 +355,11 @@ def test_a_name_on_the_hub_without_network_is_one_line_soon(verb, monkeypatch, t
 
 def test_a_folder_and_what_is_in_the_cache_need_no_network(monkeypatch, mini_folder):
     Silent(monkeypatch)
-    monkeypatch.setattr(ready, "_answers", lambda *place: pytest.fail("it was asked"))
+    monkeypatch.setattr(hub, "_answers", lambda *place: pytest.fail("it was asked"))
     for name in (mini_folder, "data/tiny-base", "runs/nowhere", ""):
-        ready.check_network(name)
+        hub.check_network(name)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a: "/cache/config.json")
-    ready.check_network("nobody/no-such-model")
+    hub.check_network("nobody/no-such-model")
 
 
 @pytest.mark.parametrize("code, goes_on", [(200, True), (404, True), (407, False), (502, False)])
@@ -380,9 +380,9 @@ def test_a_hub_that_answers_is_asked_and_a_proxy_that_leads_nowhere_is_not(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         if goes_on:
-            ready.check_network("nobody/no-such-model")
+            hub.check_network("nobody/no-such-model")
         else:
-            assert "does not answer" in complaint(ready.check_network, "nobody/no-such-model")
+            assert "does not answer" in complaint(hub.check_network, "nobody/no-such-model")
         server.shutdown()
 
 

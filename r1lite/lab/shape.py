@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from ..policy.hub import check_network
 from ..policy.load import REPO, find_model
 from ..records import UserError
-from ..stages.ready import check_network
 
 KNOWN = REPO / "data/configs"  # configs of a few models, so that planning needs no network
 

@@ -17,6 +17,7 @@ from ..prompt import Format
 from ..records import UserError
 from .adapters import add_adapter, load_adapter, quantised
 from .engine import Engine
+from .hub import check_network
 from .manners import (
     chat_prompt,
     context,
@@ -139,6 +140,7 @@ def load_policy(
 
     disable_progress_bar()  # a bar per load of a small model drowns the run's own
     path = find_model(model)
+    check_network(path)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     more = {}
