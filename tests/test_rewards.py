@@ -8,7 +8,7 @@ import pytest
 
 from r1lite import preset, rewards
 from r1lite.config import PRESETS
-from r1lite.records import Completion, Group, Problem
+from r1lite.records import UNCHECKED, Completion, Group, Problem
 from r1lite.rewards import RULES, accuracy_reward, as_rewards, format_reward, is_right_output, score
 from r1lite.world import FAMILIES, check_answer, make_problem
 
@@ -146,13 +146,13 @@ def test_weights_multiply_parts_and_parts_stay_unweighted():
     assert score([group(RIGHT)], {"accuracy": 0.0, "format": 3.0})[0].rewards == (3.0,)
 
 
-def test_none_adds_nothing_and_stays_visible():
+def test_none_adds_nothing_and_where_nothing_applies_there_is_no_total():
     rules = {
         "accuracy": lambda prompts, completions, **c: [None, 1.0, None],
         "format": lambda prompts, completions, **c: [1.0, 1.0, None],
     }
     scored = score([group("a", "b", "c")], as_rewards(rules, {"accuracy": 2.0, "format": 0.5}))[0]
-    assert scored.rewards == (0.5, 2.5, 0.0)
+    assert scored.rewards == (0.5, 2.5, UNCHECKED)
     assert scored.parts["accuracy"] == (None, 1.0, None)
 
 

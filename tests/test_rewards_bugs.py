@@ -85,7 +85,7 @@ def test_row_15_a_gold_that_cannot_be_read_pays_nobody(gold):
     texts = [f"<think> a </think> <answer> {final} </answer>" for final in finals]
     group = Group(problem, (1,), tuple(Completion((1,), (0.0,), text, False) for text in texts))
     rewards = score([group], {"accuracy": 1.0, "format": 1.0})[0].rewards
-    assert rewards == (1.0,) * 5, "paid for the format, all alike"
+    assert rewards == (UNCHECKED,) * 5, "what one part is worth is not known, nor is the total"
     assert not group_advantages(torch.tensor([rewards])).any(), "so nobody learns anything"
 
 

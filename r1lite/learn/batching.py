@@ -75,12 +75,12 @@ def to_rows(groups: Sequence[Group], advantages: torch.Tensor | Sequence[Any]) -
     for group, values in zip(groups, advantages, strict=True):
         for completion, value in zip(group.completions, values, strict=True):
             row = Row(group.prompt_ids, completion.token_ids, completion.logps, value)
-            numbers = [value] if isinstance(value, (int, float)) else value
-            if len(row.advantages) != len(row.answer_ids) or not all(map(math.isfinite, numbers)):
+            numbers = row.advantages
+            if len(numbers) != len(row.answer_ids) or not all(map(math.isfinite, numbers)):
                 raise UserError(
-                    f"an answer of {len(row.answer_ids)} tokens got {len(row.advantages)} "
-                    f"advantages ({value!r:.60}): give one finite number for each answer, or one "
-                    "for each of its tokens; 0 where its reward is NaN, as it is not known."
+                    f"an answer of {len(row.answer_ids)} tokens got {len(numbers)} advantages "
+                    f"({value!r:.60}): give one finite number for each answer, or one for each of "
+                    "its tokens; 0 where its reward is NaN."
                 )
             rows.append(row)
     return rows

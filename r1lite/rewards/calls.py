@@ -38,7 +38,6 @@ def plain_columns(reward: RewardFunction) -> RewardFunction:
     parsed                the completions taken apart (records.Answer) for a reward that asks for
                           them; without them, as in TRL, they are read in R1-Zero's format
     """
-    reads_parsed = "parsed" in inspect.signature(reward).parameters
 
     @functools.wraps(reward)
     def reads_plain(prompts, completions, **columns):
@@ -47,7 +46,7 @@ def plain_columns(reward: RewardFunction) -> RewardFunction:
             columns["problem"] = [
                 Problem.from_dict(p) if isinstance(p, Mapping) else p for p in columns["problem"]
             ]
-        if reads_parsed and columns.get("parsed") is None:
+        if "parsed" in inspect.signature(reward).parameters and not columns.get("parsed"):
             columns["parsed"] = [*map(R1_ZERO.split, completions)]
         return reward([*map(_text, prompts)], completions, **columns)
 
@@ -134,17 +133,10 @@ def _rows(reward: Reward, columns: Columns) -> list[int]:
     return [i for i, applies in enumerate(applied) if applies]
 
 
-def _at(columns: Columns, rows: Sequence[int]) -> dict[str, Any]:
-    """The columns at some rows; what is no column (trainer_state, log_metric) as it is."""
-    return {
-        name: [column[i] for i in rows] if isinstance(column, list) else column
-        for name, column in columns.items()
-    }
-
-
 def _call(reward: Reward, columns: Columns, rows: Sequence[int]) -> Any:
-    """What the function gives for some rows."""
-    columns, who = _at(columns, rows), f"reward {reward.name!r}"
+    """What the function gives for some rows; what is no column (trainer_state) stays as it is."""
+    who = f"reward {reward.name!r}"
+    columns = {k: [c[i] for i in rows] if isinstance(c, list) else c for k, c in columns.items()}
     arguments = _run(who, columns, arguments_of, [reward.name, reward.function, columns], {})
     if arguments is not None:
         return _run(who, columns, reward.function, *arguments)

@@ -43,13 +43,8 @@ class Reward:
                 f"reward {self.name!r} is {self.function!r:.60}: it must be a function "
                 "f(completions) or f(prompts, completions, **columns). Hand in one, or a Reward."
             )
-        if not abs(self.weight) <= LIMIT:
+        if not (self.seconds > 0 and abs(self.weight) <= LIMIT):
             raise UserError(
-                f"reward {self.name!r} has weight={self.weight!r}: a weight is a finite number of "
-                f"at most {LIMIT:,.0f} either way. Set a smaller one."
-            )
-        if not self.seconds > 0:
-            raise UserError(
-                f"reward {self.name!r} has seconds={self.seconds!r}: its limit must be above 0. "
-                "Set a larger one."
+                f"reward {self.name!r} has weight={self.weight!r}, seconds={self.seconds!r}: a "
+                f"weight is a finite number of at most {LIMIT:,.0f}, seconds are above 0. Set one."
             )

@@ -28,34 +28,30 @@ def as_rewards(
     Raises UserError for what is no reward, and for two of one name.
     """
     weights, rewards = weights or {}, {}
-    for name, reward in [*_named(given), *((record.name, record) for record in also)]:
+    for name, reward in [
+        *_named({} if given is None else given),
+        *((record.name, record) for record in also),
+    ]:
         if isinstance(reward, (int, float)) and name in RULES:
             reward = Reward(name, RULES[name], float(reward))
         elif not isinstance(reward, Reward):
             reward = Reward(name, reward, weights.get(name, 1.0))
         if name in rewards:
             raise UserError(f"two rewards are named {name!r}: give one of them another name.")
-        rewards[name] = reward
+        rewards[name] = replace(reward, name=name)
     if unknown := [name for name in weights if name not in rewards and name not in RULES]:
         raise UserError(
             f"there is a weight for {', '.join(unknown)}, but no such reward: hand in one of that "
             "name, or leave the weight out."
         )
-    rules = {
-        name: Reward(name, RULES[name], weights[name]) for name in weights if name not in rewards
-    }
-    return [*rewards.values(), *rules.values()]
+    rules = [Reward(name, RULES[name], w) for name, w in weights.items() if name not in rewards]
+    return [*rewards.values(), *rules]
 
 
 def _named(given: Any) -> list[tuple[str, Any]]:
     """(name, function, Reward or weight) of each that was handed in."""
-    if given is None:
-        return []
     if isinstance(given, Mapping):
-        return [
-            (name, replace(r, name=name) if isinstance(r, Reward) else r)
-            for name, r in given.items()
-        ]
+        return [*given.items()]
     if isinstance(given, str) or not isinstance(given, Sequence):
         given = [given]
     pairs, taken = [], {reward.name for reward in given if isinstance(reward, Reward)}
