@@ -179,12 +179,12 @@ class Bench:
         cfg = bench.bench_config(steps=self.steps, device=self.device, **model)
         if self.ladder:
             steps = bench.ladder(cfg.change(steps=4), rounds=self.rounds)
+            print(json.dumps(steps, indent=1))  # first: it may be that nothing can be written
             bench.keep("ladder", steps, cfg, place)
-            print(json.dumps(steps, indent=1))
         else:
             step = bench.bench(cfg)
-            bench.keep("step", step, cfg, place)
             print(bench.table(step))
+            bench.keep("step", step, cfg, place)
         print(f"kept in {place}", file=sys.stderr)
 
 
