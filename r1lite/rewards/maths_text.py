@@ -27,7 +27,7 @@ _PROSE = re.compile(rf"(?<![\\{{])(?:\b[^\W\d_]{{2,}}\b|[\u4e00-\u9fff]+){_NO_TE
 _LABEL = re.compile(r"\\(?:text|mathrm|angle|overline)\b|\b([A-Z]{2,}|[A-Za-z][a-z]{2,})\b|[{}\s]")
 _MONEY = re.compile(r"((?:[^=$]*=)?\s*-?\s*)(?:US)?\\?([$€£¥₹])\s*(?=[\d.-])")
 _MANY = re.compile(r"\bhow many((?: \w+){1,3})", re.IGNORECASE)
-ASKS_PERCENT = re.compile(r"(?<![\d ])\s*(?:percent|\\?%)", re.IGNORECASE)  # not "a 20% discount"
+ASKS_PERCENT = re.compile(r"(?<![\d \\])\s*(?:percent|\\?%)", re.IGNORECASE)  # not "a 20% discount"
 
 
 def _either(where: str) -> str:

@@ -45,7 +45,7 @@ NUMERALS = (
     (r"(?<![\w.\\])0*([\dA-Fa-f]*\d[\dA-Fa-f]*)_\{?\s*(\d\d?)\s*\}?", r"\\variable{\1base\2}"),
     (r"(?<![\w.^])(\d+(?:\.\d+)?)\s*(?=\(|\\[dt]?binom)|(?<=\))\s*(?=[\d(])", r"\1\\cdot "),
 )
-TWO_NUMBERS = re.compile(r"\d\s*_|[\d.]\s+\.?\d|\.\d*\.")  # and a base of what is none
+TWO_NUMBERS = re.compile(r"\d\s*_|(?<!_)[\d.]\s+\.?\d|\.\d*\.")  # and a base of what is none
 
 
 def repeating(whole, once, again):
@@ -115,7 +115,7 @@ def same(gold, answer):
     (names, want), (others, got) = named(gold), named(answer)
     if names and others and names != others:
         return False
-    if grader.is_relation(got) or grader.is_relation(want) and others:
+    if got.has(sympy.Eq) or grader.is_relation(got) or grader.is_relation(want) and others:
         return grader.is_relation(gold) and grader.sympy_expr_eq(gold, answer, 0, 0)
     pair = [isinstance(value, (sympy.Tuple, sympy.Interval)) for value in (want, got)]
     if pair[0] is not pair[1] and isinstance((want, got)[pair[0]], sympy.FiniteSet):
