@@ -87,8 +87,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def one_line(error: Exception) -> str:
     """What a reader can do about an error, if it is one of that kind; else nothing."""
+    from .learn.health import lacks_memory
     from .records import UserError
-    from .stages.ended import lacks_memory
 
     return str(error) if isinstance(error, UserError) else lacks_memory(error)
 

@@ -13,8 +13,8 @@ from conftest import VARIED
 
 from r1lite import __main__ as command_line
 from r1lite.learn import interrupt, rollout, train
+from r1lite.learn.health import lacks_memory
 from r1lite.records import UserError
-from r1lite.stages.ended import lacks_memory
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -132,6 +132,8 @@ def test_no_memory_left_is_one_line_with_what_to_lower(cfg, monkeypatch, capsys,
     said = capsys.readouterr().err
     assert "no memory left" in said and "Lower micro_batch_tokens=" in said
     assert said.count("\n") == 1
+    with pytest.raises(UserError, match="no memory left"):  # in a notebook as well
+        train(cfg, progress=False)
 
 
 def test_other_errors_stay_what_they_are(cfg, monkeypatch):

@@ -18,11 +18,12 @@ from conftest import VARIED
 from test_errors import complaint
 
 from r1lite import __main__ as command_line
+from r1lite.config import preset
 from r1lite.lab import bench
-from r1lite.learn import Every, checkpoint, train
+from r1lite.learn import Every, checkpoint, models, train
 from r1lite.policy import hub, load_policy, save_policy
+from r1lite.records import UserError
 from r1lite.runlog import atomic_path, remove_leftovers, write_json
-from r1lite.stages import ready
 from r1lite.stages.held_out import HeldOut, sample_for_eval
 from r1lite.stages.zero import run_zero
 
@@ -294,10 +295,10 @@ def test_bench_keeps_the_tracked_record_for_the_recorded_settings(
 @pytest.mark.parametrize("verb", ["zero", "evaluate"])
 def test_a_preset_of_a_gpu_without_one_asks_for_the_cpu(verb, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for preset in ("16gb", "80gb", "paper"):
-        assert command_line.main([verb, "--preset", preset]) == 2
+    for name in ("16gb", "80gb", "paper"):
+        assert command_line.main([verb, "--preset", name]) == 2
         said = capsys.readouterr().err
-        assert preset in said and "on the CPU" in said and "--device cpu" in said
+        assert name in said and "on the CPU" in said and "--device cpu" in said
         assert said.count("\n") == 1
 
 
@@ -313,15 +314,20 @@ def test_what_is_missing_is_named_before_anything_is_fetched(words, package, cap
     def fetched(*args, **kwargs):
         raise AssertionError("asked the network")
 
-    real = ready.importlib.util.find_spec
+    real = models.importlib.util.find_spec
     monkeypatch.setattr(
-        ready.importlib.util, "find_spec", lambda name: None if name == package else real(name)
+        models.importlib.util, "find_spec", lambda name: None if name == package else real(name)
     )
     monkeypatch.setattr(socket, "create_connection", fetched)
     monkeypatch.setattr("r1lite.stages.zero.eval_problems", fetched)
     assert command_line.main(["zero", *words]) == 2
     said = capsys.readouterr().err
     assert f"needs {package}" in said and f"pip install {package}" in said
+    # and in a notebook, where train is called
+    monkeypatch.setattr(models, "load_policy", fetched)
+    changes = {"sampler": "vllm"} if package == "vllm" else {"optimizer": "adamw_8bit"}
+    with pytest.raises(UserError, match=f"needs {package}"):
+        models.load_for(preset("tiny", **changes))
 
 
 class Silent:

@@ -101,3 +101,17 @@ class Health:
             "The problems are too hard, or the reward never fires: read a few answers in "
             "rollouts.jsonl and check the reward on them."
         )
+
+
+def lacks_memory(error: BaseException) -> str:
+    """What to lower, where an error says that the memory is full; else nothing."""
+    said = " ".join(str(error).split())[:150]
+    words = ("out of memory", "not enough memory", "can't allocate memory", "alloc failed")
+    full = isinstance(error, MemoryError) or any(word in said.lower() for word in words)
+    if not full or not isinstance(error, (MemoryError, RuntimeError)):
+        return ""
+    return (
+        f"no memory left ({said or type(error).__name__}): the last checkpoint is whole. Lower "
+        "micro_batch_tokens=, then n_problems=, group_size= or max_new_tokens=; `python -m r1lite "
+        "plan` says what fits."
+    )

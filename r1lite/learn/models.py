@@ -1,6 +1,8 @@
 """The policy of a run at its start, or as a checkpoint has kept it."""
 
 import copy
+import importlib.util
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,35 @@ LOADED = (
 )  # fmt: skip
 
 
+# (setting, value, package, another value that does without)
+PACKAGES = (
+    ("sampler", "vllm", "vllm", '"own"'),
+    ("tuning", "qlora", "bitsandbytes", '"lora"'),
+    ("optimizer", "adamw_8bit", "bitsandbytes", '"adamw"'),
+    ("optimizer", "paged_adamw_8bit", "bitsandbytes", '"adamw"'),
+)
+
+
+def check_packages(cfg: TrainingConfig) -> None:
+    """Raises UserError where a package that the settings need is missing: found before a model is
+    downloaded in vain."""
+    for name, value, package, other in PACKAGES:
+        if getattr(cfg, name, "") != value or not _is_missing(package):
+            continue
+        if package == "vllm" and getattr(cfg, "engine_url", ""):
+            continue  # another process has it
+        raise UserError(
+            f"{name}={value!r} needs {package}, which is not installed: run `pip install {package}`"
+            f", or set {name}= to {other}."
+        )
+
+
+def _is_missing(package: str) -> bool:
+    with suppress(ValueError):  # a module without a spec is one all the same
+        return importlib.util.find_spec(package) is None
+    return False
+
+
 def load_for(
     cfg: TrainingConfig, folder: Path | None = None, given: Policy | None = None
 ) -> Policy:
@@ -29,6 +60,7 @@ def load_for(
     Under torchrun all weights are trained sharded, and an adapter is whole in every process. An
     engine samples from it if the settings say so, or if it is sharded.
     """
+    check_packages(cfg)
     policy = load_weights(cfg, folder) if given is None else _copy(given, cfg, folder)
     if getattr(cfg, "sampler", "own") == "vllm":
         from ..policy.vllm_server import with_vllm

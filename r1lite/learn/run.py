@@ -31,7 +31,7 @@ from ..runlog import (
 )
 from .checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, step_of, write_digests
 from .clock import Clock
-from .health import Health
+from .health import Health, lacks_memory
 from .identity import LOCK, check_same_run, open_folder
 from .interrupt import GracefulInterrupt
 
@@ -132,8 +132,10 @@ class Run:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self._stack.__exit__(*exception)
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._stack.__exit__(kind, error, trace)
+        if error and (said := lacks_memory(error)):
+            raise UserError(said) from error
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
