@@ -188,7 +188,9 @@ def test_the_reasoning_reaches_the_rewards_and_the_report(folders):
     seen = []
 
     def reward(completions, parsed, **columns):
-        seen.extend(zip(completions, parsed))
+        seen.extend(
+            (messages[-1]["content"], answer) for messages, answer in zip(completions, parsed)
+        )
         return [0.0] * len(completions)
 
     groups = sample_groups(policy, [PROBLEM], group_size=3, max_new_tokens=12, template="chat")

@@ -188,7 +188,7 @@ def test_files_larger_than_a_block_are_hashed_in_blocks(tmp_path, monkeypatch):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     expected = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    assert checkpoint._digests(tmp_path, [*files, "missing"]) == expected
+    assert checkpoint.digests(tmp_path, [*files, "missing"]) == expected
 
 
 def test_one_process_finds_the_checkpoint_and_all_take_it(cfg, monkeypatch):

@@ -66,7 +66,7 @@ def test_a_missing_completion_is_an_error_not_a_shift():
         f"{RIGHT} {RIGHT}",
         f"<think> a </think> 6 * 4 - 3 {WRONG}",
         "<think> a </think> <answer> the answer is 6 * 4 - 3 </answer>",
-        "<think> a </think> <answer> 6 * 4 - 3 = 21 </answer>",
+        "<think> a </think> <answer> 6 * 4 - 3 = 20 </answer>",
         "<think> a </think> <answer> 6 + 4 + 3 , 6 * 4 - 3 </answer>",
         "<think> 6 * 4 - 3 </think> <answer> 21 </answer>",
         "<think> </think> <answer> 6 * 4 - 3 </answer>",
