@@ -247,6 +247,9 @@ def _idle_in_rl(cfg: RunConfig) -> dict[str, str]:
     if cfg.beta == 0:
         names = ("kl_estimator", "kl_placement", "kl_importance_weighted", "reference_every")
         idle |= dict.fromkeys(names, "beta=0 has no KL penalty")
+    if cfg.template != "chat":
+        why = "only the chat template of a model reads it"
+        idle |= dict.fromkeys(("system", "thinking"), why)
     if cfg.sampler == "own":
         idle |= {"engine_url": 'sampler="own" has no engine'}
     if cfg.advantage_scale == "none":

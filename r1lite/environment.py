@@ -61,17 +61,18 @@ def check_python() -> None:
 
 
 def _has_pip(python: Path) -> bool:
-    """Whether the environment is whole: a kill may leave a Python without pip, or half a pip."""
-    if not python.exists():
-        return False
+    """Whether the environment is whole: a kill may leave a Python without pip, or parts."""
     command = [str(python), "-m", "pip", "--version"]
-    return not subprocess.run(command, capture_output=True, check=False).returncode
+    try:
+        return not subprocess.run(command, capture_output=True, check=False).returncode
+    except OSError:
+        return False
 
 
 def make_venv(folder: Path) -> None:
     """Make the environment, or make it whole; one that somebody else made is not emptied.
 
-    A file beside it says that r1lite began to make it, until its packages are installed.
+    A file in it says that r1lite began to make it, until its packages are installed.
     """
     python, begun = venv_python(folder), _begun(folder)
     if _has_pip(python):
@@ -84,9 +85,14 @@ def make_venv(folder: Path) -> None:
     )
     try:
         if not folder.exists():
+            folder.mkdir()
             begun.touch()
-        elif begun.exists():
-            command.append("--clear")
+        elif begun.exists() and not folder.is_symlink():
+            for path in folder.iterdir():  # venv --clear would take the mark first
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path != begun:
+                    path.unlink()
     except OSError as error:
         raise SystemExit(f"set-up stopped: {begun} cannot be written ({error}): {failed}") from None
     _run(command, failed)
@@ -95,7 +101,7 @@ def make_venv(folder: Path) -> None:
 
 
 def _begun(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".begun")
+    return folder / "r1lite-begun"
 
 
 def set_up(folder: Path, requirements: str) -> Path:

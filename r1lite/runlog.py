@@ -56,7 +56,8 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
 
 
 def _sync(file: Path) -> None:
-    file.chmod(file.stat().st_mode | 0o200)  # a copy of a read-only file is one as well
+    if not os.access(file, os.W_OK):  # a copy of a read-only file is one as well
+        file.chmod(file.stat().st_mode | 0o200)
     with file.open("r+b") as handle:  # Windows syncs only what is open for writing
         os.fsync(handle.fileno())
 

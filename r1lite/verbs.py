@@ -16,7 +16,7 @@ import tyro
 from .config import PRESETS, Count, CountOrNone, RunConfig, SftConfig, check_value, preset
 from .records import UserError
 from .stages.ended import unless_interrupted
-from .stages.ready import check_ready
+from .stages.ready import check_gpu, check_ready
 
 
 class AsGiven(RunConfig):
@@ -64,7 +64,8 @@ class Zero:
         from .policy.hub import check_network
         from .stages.zero import run_zero
 
-        if not Path(self.cfg.run_dir, "run.json").exists():  # what is resumed has its own weights
+        run_dir = self.cfg.run_dir  # what is resumed has weights of its own
+        if run_dir and not Path(run_dir, "run.json").exists():
             check_network(self.cfg.model)
         result, _ = run_zero(self.cfg, eval_every=self.eval_every)
         unless_interrupted(result)
@@ -138,9 +139,10 @@ class Evaluate:
     def do(self) -> None:
         check_value("k", self.k, Count)
         check_value("n_held_out", self.n_held_out, CountOrNone)
-        check_ready(self.cfg, self.preset)
+        check_gpu(self.cfg, self.preset)
         from .evaluation import grade
         from .learn.checkpoint import damage
+        from .learn.rollout import fitting
         from .policy import load_policy
         from .stages.held_out import held_out, sample_for_eval, subsample
         from .world import read_problems
@@ -149,13 +151,14 @@ class Evaluate:
         if Path(cfg.model, "state.json").exists() and (fault := damage(Path(cfg.model))):
             raise UserError(
                 f"{cfg.model} is damaged: {fault}. Run its training again: it writes its final "
-                "model anew."
+                "model anew. Delete its state.json if you have changed it yourself."
             )
         if cfg.problems:
             problems = subsample(read_problems(cfg.problems, to_train=False), self.n_held_out)
         else:
             problems = held_out(cfg.family, self.n_held_out or 80)
         policy = load_policy(cfg.model, device=cfg.device, dtype=cfg.dtype)
+        problems = fitting(problems, policy, cfg)
         report = grade(sample_for_eval(policy, cfg, problems, k=self.k), fmt=cfg.template)
         print(json.dumps(report.as_dict(), indent=1))
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,10 +51,22 @@ def test_an_environment_that_is_half_made_is_made_whole(tmp_path, calls, broken)
     assert not environment._has_pip(environment.venv_python(folder))
     environment.set_up(folder, "requirements.txt")
     assert works(folder) and calls[-1][1:4] == ["-m", "pip", "install"]
-    assert not (tmp_path / ".venv.begun").exists()
+    assert not environment._begun(folder).exists()
     n = len(calls)
     environment.set_up(folder, "requirements.txt")
     assert len(calls) == n, "what is whole is left alone"
+
+
+def test_one_that_was_made_anew_by_somebody_else_is_not_emptied(tmp_path, calls):
+    """After a set-up that failed: uv's environments, for one, have no pip."""
+    folder = tmp_path / ".venv"
+    environment.make_venv(folder)
+    assert environment._begun(folder).exists()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "theirs").write_text("mine")
+    environment.make_venv(folder)
+    assert (folder / "theirs").read_text() == "mine"
 
 
 def test_an_environment_of_somebody_else_is_not_emptied(tmp_path, monkeypatch):

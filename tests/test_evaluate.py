@@ -346,3 +346,24 @@ def test_real_text_is_read_as_it_is_written():
     twice = Answer("It is 24. So it is. It is 24.", "24")
     assert not is_readable(twice, "en") and is_readable(Answer("It is 2.5. It is 2.6.", "2"), "en")
     assert not is_readable(Answer("是二十四。对吗？是二十四。", "24"), "zh")
+
+
+def test_a_limit_of_time_in_a_checker_is_for_one_problem_of_an_evaluation(monkeypatch):
+    """A rollout may not wait; an evaluation that stops checking would report a low pass@1."""
+    calls = []
+
+    def check_many(problems, finals):
+        calls.append(len(problems))
+        return [True] * len(problems)
+
+    monkeypatch.setitem(CHECKERS, "slow", replace(CHECKERS["maths"], check_many=check_many))
+    text = "<think> a </think> <answer> 1 </answer>"
+    groups = [
+        Group(
+            Problem(str(i), "slow", str(i), "en", "", {"answer": "1"}),
+            (),
+            (Completion((1,), (0.0,), text, False),) * 2,
+        )
+        for i in range(3)
+    ]
+    assert grade(groups).pass_at_1 == 1.0 and calls[:3] == [2, 2, 2]

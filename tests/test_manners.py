@@ -4,7 +4,7 @@ import pytest
 import torch
 from zoo import MANNERS, TAGS, ZOO, put
 
-from r1lite.config import RunConfig, SftConfig
+from r1lite.config import RunConfig, SftConfig, settings_without_effect
 from r1lite.evaluation import grade
 from r1lite.learn.sft import tokenise
 from r1lite.policy import load_policy, sample_groups, token_logps
@@ -81,7 +81,13 @@ def test_supervised_rows_begin_once_and_end_with_the_stop_token(policy):
     rows = [{"prompt": QUESTION, "completion": " 24"}, {"text": QUESTION + " 24"}]
     pair, text = tokenise(policy, rows, SftConfig())
     first = policy.tokenizer("")["input_ids"][:1]
-    for row in (pair, text):
+    # texts that a chat template wrote have both already
+    whole = policy.tokenizer.decode([*first, *policy.encode(" 24", begins=False), policy.stop_id])
+    (again,) = tokenise(policy, [{"text": whole}], SftConfig())
+    assert [*again.prompt_ids, *again.answer_ids].count(policy.stop_id) == 1 + (
+        first == [policy.stop_id]
+    )
+    for row in (pair, text, again):
         ids = [*row.prompt_ids, *row.answer_ids]
         assert ids[-1] == policy.stop_id and ids[: len(first)] == first
         assert policy.tokenizer.bos_token_id not in ids[1:-1]
@@ -140,6 +146,26 @@ def test_a_base_has_no_chat_template(folders):
         of(folders, "base").prompt(QUESTION, FORMATS["chat"])
 
 
+def test_a_template_that_refuses_is_named_in_one_line(folders):
+    """Gemma's takes no system prompt."""
+    policy = of(folders, "chat")
+    policy.tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(UserError, match="System role not supported.*Leave system= empty"):
+        policy.prompt(QUESTION, FORMATS["chat"])
+
+
+def test_a_question_that_the_template_edits_opens_nothing(folders):
+    """Then what stands behind it is not known: the format is read as it stands."""
+    completion = Completion((1,), (0.0,), "<think>a</think> b", False)
+    prompt = "<think> in the system prompt </think> What is six times four ?"
+    assert read_behind(prompt, QUESTION, [completion], FORMATS["chat"])[0].answer is None
+
+
+def test_settings_of_chat_without_chat_are_said():
+    said = settings_without_effect(RunConfig(system="Be brief.", thinking=False))
+    assert len(said) == 2 and all("chat template" in line for line in said)
+
+
 def split_behind(policy: Policy, fmt, text: str):
     completion = Completion((1,), (0.0,), text, False)
     prompt = policy.prompt(QUESTION, fmt)
@@ -161,8 +187,9 @@ def test_without_thinking_the_whole_completion_is_the_answer(folders):
     fmt = format_of(RunConfig(template="chat", thinking=False))
     answer = split_behind(policy, fmt, "It is 24.")
     assert (answer.think, answer.final) == ("", "It is 24.")
-    assert not split_behind(policy, fmt, "<think>so</think> It is 24.").is_well_formed
-    assert not split_behind(policy, fmt, " ").is_well_formed
+    for other in ("<think>so</think> It is 24.", " "):
+        answer = split_behind(policy, fmt, other)
+        assert (answer.think, answer.final) == (None, None)
 
 
 def test_a_prompt_that_opens_nothing_leaves_that_to_the_model(folders):

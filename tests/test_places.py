@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from r1lite.records import UserError
 from r1lite.runlog import atomic_path, remove_leftovers, write_json
 from r1lite.stages.held_out import HeldOut, sample_for_eval
 from r1lite.stages.zero import run_zero
+from r1lite.world import make_problems
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -255,7 +257,7 @@ def test_a_model_without_numbers_is_not_measured(mini, cfg, tmp_path, capsys, ba
         next(mini.model.parameters()).view(-1)[5] = bad
     save_policy(mini, tmp_path / "model")
     words = ["evaluate", "--model", str(tmp_path / "model"), "--device", "cpu", "--n-held-out", "2"]
-    assert command_line.main(words) == 2
+    assert command_line.main([*words, "--max-new-tokens", "16"]) == 2
     said = capsys.readouterr().err
     assert "NaN" in said and said.count("\n") == 1
 
@@ -422,3 +424,40 @@ def test_without_the_modules_of_posix_everything_imports_that_trains_and_measure
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_shell_or_a_scheduler_leaves_in_a_folder_is_in_nobodys_way(cfg):
+    """`| tee runs/x/log.txt` makes the file before the run begins."""
+    folder = Path(cfg.run_dir)
+    folder.mkdir(parents=True)
+    for name in ("log.txt", "slurm-1.out", ".DS_Store"):
+        (folder / name).write_text("mine")
+    run(cfg.change(steps=1))
+    assert (folder / "log.txt").read_text() == "mine" and (folder / "final").exists()
+
+
+def test_an_error_is_seen_also_where_saving_after_it_fails_too(cfg, monkeypatch):
+    """As with a broken device: nothing of it can be written then, and the first error tells why."""
+
+    def broken(completions, **columns):
+        raise RuntimeError("an illegal memory access")
+
+    def pay(completions, calls=[], **columns):  # noqa: B006
+        calls.append(1)
+        return broken(completions) if len(calls) > 2 else [float(len(c)) for c in completions]
+
+    monkeypatch.setattr(
+        "r1lite.learn.run.save_checkpoint", lambda *a: (_ for _ in ()).throw(UserError("disk"))
+    )
+    with pytest.raises(UserError, match="an illegal memory access"):
+        train(cfg, rewards={"accuracy": pay, "format": VARIED["format"]}, progress=False)
+
+
+def test_held_out_problems_that_do_not_fit_are_left_out_as_in_training(cfg, mini, capsys):
+    problems = make_problems("countdown", "held_out", 3)
+    longer = replace(problems[0], problem_id="long", question=" ".join(["3"] * 120))
+    hook = HeldOut(cfg, [*problems, longer], every=1, k=2)
+    Path(cfg.run_dir).mkdir(parents=True)
+    hook(mini, 0, Path(cfg.run_dir))
+    (row,) = hook.rows(Path(cfg.run_dir)).values()
+    assert row["n_problems"] == 3 and "1 of 4 problems are left out" in "".join(capsys.readouterr())

@@ -311,3 +311,34 @@ def test_nobody_is_paid_for_an_unreadable_gold():
     text = "<think> a </think> <answer> 1 2 </answer>"
     problem = Problem("p", "maths", "c", "en", "q", {"answer": "1 2"})
     assert maths_reward(["q"], [text], problem=[problem]) == [UNCHECKED]
+
+
+@pytest.mark.parametrize(
+    ("said", "unit"),
+    [
+        ("60 miles/hour", "mi/h"), (r"\boxed{60 \text{ miles/hour}}", "mi/h"),
+        ("60 km/hr", "km/h"), ("60 km/h", "km/h"), ("60 miles / hour", "mi/h"),
+        ("$18/hour", "$/h"), ("12 ft/s", "ft/s"),
+    ],
+)  # fmt: skip
+def test_a_slash_between_units_is_read(said, unit):
+    """A rate may be written with any two units."""
+    from r1lite.rewards.maths_text import with_unit
+
+    number = "".join(sign for sign in said if sign.isdigit())
+    assert with_unit(said) == (number, unit), said
+
+
+def test_what_the_grammar_would_leave_out_is_no_answer():
+    for gold, said in [
+        ("52", "5'2\""), ("f(x)", "f'(x)"), ("3.14", r"3.14\ldots"),
+        (r"\{1,2,9\}", r"\{1,2,\ldots,9\}"),
+    ]:  # fmt: skip
+        assert verdict(gold, said) is not True, (gold, said)
+
+
+@pytest.mark.parametrize("said", ["12 " + "个人" * 60 + "!", "0" * 990 + "_x", " " * 900 + "x"])
+def test_texts_that_can_be_read_in_many_ways_take_no_longer(said):
+    begun = time.perf_counter()
+    assert verdict("12 个人", said) is not True
+    assert time.perf_counter() - begun < 3

@@ -130,8 +130,8 @@ def test_line_budgets():
     for path in FILES:
         by_house[house(path)] += n_code_lines(path)
     assert by_house["fast"] <= 500
-    assert sum(by_house[name] for name in CORE if name != "fast") <= 5430
-    assert sum(by_house.values()) <= 8700
+    assert sum(by_house[name] for name in CORE if name != "fast") <= 5460
+    assert sum(by_house.values()) <= 8720
 
 
 def test_the_budget_counts_code_and_nothing_else(tmp_path):

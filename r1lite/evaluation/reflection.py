@@ -16,7 +16,7 @@ _MARKER = re.compile(
     "|".join(rf"\b{word}\b" if word.isascii() else word for word in reflection_words()),
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"\s*(?:[.!?]+(?=\s|$)|[。！？]+|\n)\s*")
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]+(?=\s|$)|[。！？]+|\n")
 
 
 def reflection_markers(text: str) -> int:
@@ -47,6 +47,6 @@ def is_readable(answer: Answer, language: str) -> bool:
     """
     if answer.think is None:
         return False
-    sentences = [s for s in _SENTENCE_END.split(answer.think) if s]
+    sentences = [s.strip() for s in _SENTENCE_END.split(answer.think) if s.strip()]
     one_language = language_consistency(answer.think, language) in (1.0, None)
     return one_language and len(sentences) == len(set(sentences))

@@ -106,7 +106,10 @@ def grade(groups: Sequence[Group], *, rewards: Any = None, fmt: str | Format = "
     answers = [(g.problem, completion) for g in groups for completion in g.completions]
     texts, parsed = [r.text for _, r in answers], [r.answer for _, r in answers]
     n, lengths = len(answers), [len(r.token_ids) for _, r in answers]
-    values = accuracy_reward(texts, texts, problem=[p for p, _ in answers], parsed=parsed)
+    values = []  # group by group: a limit of time that a checker has is for a rollout, not for all
+    for g in groups:
+        said, read = [r.text for r in g.completions], [r.answer for r in g.completions]
+        values += accuracy_reward(said, said, problem=[g.problem] * len(said), parsed=read)
     right = [value == 1.0 for value in values]
     per_problem = [sum(right[i : i + k]) / k for i in range(0, n, k)]
     n_markers = sum(map(reflection_markers, texts))

@@ -6,7 +6,7 @@ problems -> prompts -> groups of answers -> rewards -> advantages -> batch -> lo
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import fast
+from .. import dist, fast
 from ..config import RunConfig
 from ..policy.adapters import Reference
 from ..policy.load import Policy
@@ -101,7 +101,8 @@ def problems_for(cfg: RunConfig, problems: Sequence[Any] | None) -> Sequence[Pro
         pool = as_problems(problems)
     else:
         pool = read_problems(cfg.problems) if cfg.problems else ()
-    unpayable(pool)  # warns of golds that pay nobody
+    if dist.is_main_process():
+        unpayable(pool)  # warns of golds that pay nobody
     return pool
 
 

@@ -106,12 +106,12 @@ class Health:
 def lacks_memory(error: BaseException) -> str:
     """What to lower, where an error says that the memory is full; else nothing."""
     said = " ".join(str(error).split())[:150]
-    words = ("out of memory", "not enough memory", "can't allocate memory", "alloc failed")
+    words = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
     full = isinstance(error, MemoryError) or any(word in said.lower() for word in words)
     if not full or not isinstance(error, (MemoryError, RuntimeError)):
         return ""
     return (
-        f"no memory left ({said or type(error).__name__}): the last checkpoint is whole. Lower "
-        "micro_batch_tokens=, then n_problems=, group_size= or max_new_tokens=; `python -m r1lite "
-        "plan` says what fits."
+        f"no memory left ({said or type(error).__name__}): a checkpoint that was written is whole. "
+        "Lower micro_batch_tokens=, then n_problems=, group_size= or max_new_tokens=; "
+        "`python -m r1lite plan` says what fits."
     )

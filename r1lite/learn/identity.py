@@ -16,11 +16,14 @@ from typing import Any
 
 import torch
 
+from .. import dist
 from ..config import REPO, RESUMABLE, TrainingConfig
 from ..records import UserError
 from ..runlog import TEMPORARY, read_json
 from .checkpoint import digests
 
+# in the folder of a run from others: what a shell or a scheduler writes down, hidden files
+HARMLESS = re.compile(r"\.lock|\.DS_Store|lost\+found|log\.txt|.*\.(log|out|err)")
 LOCK = ".lock"  # the file that the writer of a folder holds
 READ = (".json", ".safetensors", ".bin", ".txt", ".model", ".jinja", ".py")  # of a model's folder
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # where in memory an object is, in its repr
@@ -112,8 +115,9 @@ def identity_of(cfg: TrainingConfig, **parts: Any) -> dict[str, Any]:
 
 def model_files(model: str) -> dict[str, str]:
     """{"model": digest} of all that is loaded from a local folder: tokenizer, settings, weights; {}
-    for a name on the hub. Hashed whole, as a checkpoint is each time it is saved."""
-    for folder in (Path(model), REPO / model) if model else ():
+    for a name on the hub. Hashed whole, as a checkpoint is when it is saved, by one process."""
+    places = (Path(model), REPO / model) if model and dist.is_main_process() else ()
+    for folder in places:
         if (folder / "config.json").exists():
             names = sorted(path.name for path in folder.iterdir() if path.suffix in READ)
             return {"model": digest(digests(folder, [n for n in names if n != "state.json"]))}
@@ -127,8 +131,9 @@ def open_folder(run_dir: Path) -> None:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        names = (path.name for path in run_dir.iterdir() if path.name != LOCK)
-        others = sorted(name for name in names if not TEMPORARY.fullmatch(name))
+        names = [path.name for path in run_dir.iterdir()]
+        fine = (HARMLESS, TEMPORARY)
+        others = sorted(n for n in names if not any(kind.fullmatch(n) for kind in fine))
         if others and not _run_json(run_dir):
             raise UserError(
                 f"{run_dir} holds {', '.join(others[:3])} and no run.json that r1lite wrote: a run "

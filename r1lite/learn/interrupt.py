@@ -32,6 +32,7 @@ class GracefulInterrupt:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 before = signal.signal(number, self._on_signal)
+                before = signal.SIG_DFL if before is None else before  # not set by Python
                 self._stack.callback(signal.signal, number, before)
         return self
 

@@ -38,7 +38,7 @@ def check_packages(cfg: TrainingConfig) -> None:
             continue
         if package == "vllm" and getattr(cfg, "engine_url", ""):
             continue  # another process has it
-        if name == "optimizer" and dist.is_distributed():
+        if name == "optimizer" and dist.is_torchrun():
             continue  # which may not be possible at all: make_optimizer says so
         raise UserError(
             f"{name}={value!r} needs {package}, which is not installed: run `pip install {package}`"

@@ -53,7 +53,9 @@ def fitting(problems: Sequence[Problem], policy: Policy, cfg: RunConfig) -> list
     longest = cfg.at(cfg.extend_length_after + 1).max_new_tokens  # whatever cfg.steps is by now
     fmt = format_of(cfg)
     lengths = [len(policy.encode(policy.prompt(question_of(p, fmt), fmt))) for p in problems]
-    kept = [p for p, n in zip(problems, lengths) if n + longest <= policy.max_length]
+    # engines of several processes may have room for other lengths: one decides
+    fits = dist.broadcast([n + longest <= policy.max_length for n in lengths])
+    kept = [problem for problem, fit in zip(problems, fits) if fit]
     said = (
         f"{len(problems) - len(kept)} of {len(problems)} problems are left out: prompt and answer "
         f"do not fit the context of {policy.max_length} tokens; the longest prompt has "

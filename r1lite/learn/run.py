@@ -220,7 +220,8 @@ class Run:
         begun = any(p.grad is not None for p in self.states["policy"].model.parameters())
         unsaved = self.saved < self.step == self._whole and not dist.is_distributed()
         if unsaved and not begun and kind is not KeyboardInterrupt:
-            save_checkpoint(self.run_dir, self.step, self.states)
+            with contextlib.suppress(Exception):  # the error itself is what a reader has to see
+                save_checkpoint(self.run_dir, self.step, self.states)
 
     def _call_hooks(self) -> None:
         self._whole = self.step

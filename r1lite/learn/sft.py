@@ -126,9 +126,9 @@ def tokenise(policy: Policy, examples: Sequence[dict[str, str]], cfg: SftConfig)
     """
     rows = []
     for number, example in enumerate(examples, start=1):
-        prompt = policy.encode(example.get("prompt", ""))
+        prompt = policy.encode(example["prompt"]) if "prompt" in example else []
         rest = policy.encode(example["completion" if "prompt" in example else "text"], not prompt)
-        ids = [*prompt, *rest, policy.stop_id]
+        ids = [*prompt, *rest] if rest[-1] in policy.stop_ids else [*prompt, *rest, policy.stop_id]
         if len(ids) > policy.max_length:
             raise UserError(
                 f"example {number} has {len(ids)} tokens: the model's context holds "

@@ -4,15 +4,14 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
+import httpx
 import huggingface_hub
 
 from ..config import repo_path
 from ..records import UserError
 
-KNOCK = 2.0  # seconds that the hub has to answer
+KNOCK = 4.0  # seconds that the hub has to answer
 
 
 def check_network(model: str) -> None:
@@ -41,13 +40,10 @@ def _answers(url: str) -> bool:
     found = threading.Event()
 
     def knock() -> None:
-        with suppress(OSError):
-            try:
-                urlopen(Request(url, method="HEAD"), timeout=KNOCK).close()
-            except HTTPError as error:
-                if error.code >= 500 or error.code == 407:  # a proxy that gets no further
-                    return
-            found.set()
+        with suppress(Exception):  # whatever fails here fails where the model is fetched, too
+            status = httpx.head(url, timeout=KNOCK).status_code
+            if status < 500 and status != 407:  # else a proxy that gets no further
+                found.set()
 
     thread = threading.Thread(target=knock, daemon=True)
     thread.start()

@@ -4,6 +4,8 @@ which of its tokens are no text, how it is talked to, how long its context is.""
 from collections.abc import Iterator
 from typing import Any
 
+from jinja2 import TemplateError
+
 from ..prompt import TAGS, Format
 from ..records import UserError
 
@@ -56,17 +58,23 @@ def chat_prompt(tokenizer: Any, question: str, fmt: Format) -> str:
             'template="r1-zero" or "r1", or load the chat model.'
         )
     messages = [{"role": "system", "content": fmt.system}] if fmt.system else []
-    return tokenizer.apply_chat_template(
-        [*messages, {"role": "user", "content": question}], tokenize=False,
-        add_generation_prompt=True, enable_thinking=fmt.thinking,
-    )  # fmt: skip
+    messages += [{"role": "user", "content": question}]
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=fmt.thinking
+        )
+    except TemplateError as error:
+        raise UserError(
+            f'template="chat": the model\'s own template refuses ({error}). Leave system= empty: '
+            "some models take no system prompt. Or choose another template."
+        ) from error
 
 
 def context(config: Any, tokenizer: Any) -> int:
     """Tokens that a prompt and its answer may have together."""
     for part in _configs(config):
         for name in LENGTHS:
-            if isinstance(length := getattr(part, name, None), int):
+            if isinstance(length := getattr(part, name, None), int) and length > 0:
                 return length
     return min(tokenizer.model_max_length, ENDLESS)  # a huge number if it has none
 

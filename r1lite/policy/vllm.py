@@ -169,7 +169,7 @@ class Vllm:
         model, gaps = self.policy.model, []
         n, words = (
             min(PROBE_PROMPT, self.max_model_len - PROBE_TOKENS),
-            range(model.config.vocab_size),
+            range(model.config.get_text_config().vocab_size),
         )
         prompts = [random.Random(i).choices(words, k=n) for i in range(4)]
         keys = [("probe", i) for i in range(4)]

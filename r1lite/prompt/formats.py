@@ -140,7 +140,8 @@ def read_behind(
 ) -> tuple[Completion, ...]:
     """Completions to a chat prompt that ends inside the think block, or behind an empty one (that
     is how thinking is switched off), taken apart as what follows it. Others are left to parse."""
-    behind = prompt.rpartition(question.strip())[2]
+    question = question.strip()
+    behind = prompt.rpartition(question)[2] if question in prompt else ""  # a template may edit it
     opened = behind.rfind("<think>")
     if not fmt.is_chat or opened < 0:
         return tuple(completions)
@@ -148,6 +149,7 @@ def read_behind(
     def split(text: str) -> Answer:
         if "</think>" not in behind[opened:]:
             return fmt.split("<think>" + text)
-        return replace(fmt.split("<think>none</think>" + text), think="")
+        answer = fmt.split("<think>none</think>" + text)
+        return replace(answer, think="") if answer.is_well_formed else answer
 
     return tuple(replace(c, answer=split(c.text)) for c in completions)

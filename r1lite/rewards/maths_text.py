@@ -16,6 +16,7 @@ BEFORE_UNITS = {name: row.split()[0] for row in _BEFORE for name in row.split()[
 _SIGNS = {0xFF01 + i: 0x21 + i for i in range(94)}  # full width; then signs for what TeX has names
 _SIGNS |= {ord(sign): plain for sign, plain in WORDS["signs in an answer"].items()}
 _TEXT = r"\\(?:text|mathrm|mbox)(?:bf|rm|it)?\s*\{([^{}]*)\}"
+_UNITS_ALONE = re.compile(f"(?:{'|'.join(map(re.escape, UNITS))})+")  # 个人: read in two ways
 _GAP = r"(?:[\s.,:;。]|\\[ ,;:!])"
 _TEXT_OF = r"\\(?:text|mathrm|mbox)(?:bf|rm|it)?\s*\{((?:%s|%s|\^[23])*)\}"
 _BOX = re.compile(r"\\(?:boxed|fbox)")
@@ -77,6 +78,7 @@ def with_unit(text: str, names: str = "") -> tuple[str, str]:
     label, equals, value = formula.partition("=")
     formula = formula if not equals or _LABEL.sub("", label) else value
     here = {*re.findall(r"[^\W\d_]+", formula[-N_TAIL:].lower())} & {*names.lower().split()}
+    here = {name for name in here if name in UNITS or not _UNITS_ALONE.fullmatch(name)}
     tail, known = _units(frozenset(here - {name for name in UNITS if len(name) > 1}))
     found = tail.search(formula, max(len(formula) - N_TAIL, 0)).start()
     found = (
@@ -99,10 +101,12 @@ def _units(names: frozenset[str]) -> tuple[re.Pattern, re.Pattern]:
     """Patterns for all units at the end of a text, and for one of their words."""
     known = sorted(map(re.escape, {*UNITS, *names} - {*BEFORE_UNITS}), key=len, reverse=True)
     plain = [u for u in known if not re.fullmatch("[a-z]", u) or u in names]  # m may be any number
-    word, before = r"(?<![A-Za-z])(?:{})(?![A-Za-z])".format, [*map(re.escape, BEFORE_UNITS)]
-    every = word("|".join([*before, *known]))
+    word = r"(?<![A-Za-z])(?:{})(?![A-Za-z])".format
+    # miles/hour; km/h stays one unit: to read it in two ways would take exponential time
+    before = rf"(?:{word('|'.join({*BEFORE_UNITS} - {'/'}))}|/(?=[A-Za-z]{{2}})|/(?![A-Za-z]))"
+    every = rf"(?:{word('|'.join(known))}|{before})"
     unit = rf"(?:{_TEXT_OF % (_GAP, every)}|\^\{{?\\circ\}}?|\\?{word('|'.join(plain))})"
-    tail = rf"(?:{_GAP}|(?:{word('|'.join(before))}{_GAP}*)*{unit}(?:\^\{{?[23]\}}?)?)*$"
+    tail = rf"(?:{_GAP}|(?:{before}{_GAP}*)*{unit}(?:\^\{{?[23]\}}?)?)*$"
     return re.compile(tail, re.IGNORECASE), re.compile(every + "|[23]")
 
 

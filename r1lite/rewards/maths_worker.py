@@ -42,10 +42,14 @@ NUMERALS = (
     (r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d+)\}?", lambda m: repeating(*m.groups())),
     (r"(?<![\w.])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d{1,3})(?![\w.])", r"(\1\\cdot10^{\2})"),
     (r"(?<![\w.\\])(\d+)_\{?\s*10\s*\}?(?!\d)", r"\1"),
-    (r"(?<![\w.\\])0*([\dA-Fa-f]*\d[\dA-Fa-f]*)_\{?\s*(\d\d?)\s*\}?", r"\\variable{\1base\2}"),
+    (
+        r"(?<![\w.\\])(?=[A-Fa-f]*\d)([\dA-Fa-f]+)_\{?\s*(\d\d?)\s*\}?",
+        lambda m: rf"\variable{{{m[1].lstrip('0')}base{m[2]}}}",
+    ),
     (r"(?<![\w.^])(\d+(?:\.\d+)?)\s*(?=\(|\\[dt]?binom)|(?<=\))\s*(?=[\d(])", r"\1\\cdot "),
 )
-TWO_NUMBERS = re.compile(r"\d\s*_|(?<!_)[\d.]\s+\.?\d|\.\d*\.")  # and a base of what is none
+# also a base of what is none, and what the grammar would leave out: feet, derivatives, "and so on"
+TWO_NUMBERS = re.compile(r"\d\s*_|(?<!_)[\d.]\s+\.?\d|\.\d*\.|['\"]|\\[lcdv]?dots")
 
 
 def repeating(whole, once, again):

@@ -74,7 +74,7 @@ def visible() -> list[str]:
 def hidden() -> list[str]:
     """Folders of installed packages in what is visible: empty ones are put over them."""
     folders = [Path(sysconfig.get_path("stdlib")).resolve()]
-    folders += [p for lib in ("/lib", "/usr/lib") for p in Path(lib).glob("python*")]
+    folders += [p for lib in LIBRARIES for p in Path(lib).glob("python*")]
     return sorted({str(p) for folder in folders for p in folder.glob("*-packages") if p.is_dir()})
 
 

@@ -53,7 +53,7 @@ def call(name, *args):
 
 def lock_up(setup):
     """Give up everything that was needed to build the jail, for good."""
-    if os.path.isdir("/old"):  # the namespace jail still sees the machine's files there
+    if ALONE and os.path.isdir("/old"):  # the namespace jail still sees the machine's files there
         call("umount2", b"/old", DETACH)
         call("mount", None, b"/", None, READ_ONLY_AGAIN, None)
     if setup["uid"]:
