@@ -167,3 +167,16 @@ def test_a_wrong_answer_is_set_aside_and_stops_nothing(capsys):
     kept = names["my_pass_at_1"] = RIGHT["pass_at_1"][0]
     exec(cells, names)
     assert names["ours"] is kept
+
+
+@pytest.mark.parametrize(
+    ("mine", "measured"),
+    [("ab", lambda pair: [1.0, 1.0]), (7, lambda pair: [float(x) for x in pair])],
+)
+def test_an_answer_that_is_measured_first_is_set_aside_as_well(capsys, mine, measured):
+    """Wrong, or of a kind that cannot be measured at all: Run All goes on with r1lite's."""
+    names = {"check": check, "my_pair": mine, "both_orders": measured}
+    exec("check.order_pair(my_pair, both_orders)", names)
+    said = capsys.readouterr().out
+    assert names["my_pair"] is None and "my_pair is None again" in said
+    assert ("of another kind" in said) == (mine == 7)

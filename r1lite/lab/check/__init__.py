@@ -30,9 +30,10 @@ def __getattr__(name: str) -> Any:
 def _checker(name: str, doc: str | None, marker: Callable[[Any], None]) -> Callable[[Any], None]:
     """The marker, with a wrong answer printed: an exception would end Run All."""
 
-    def checker(mine: Any) -> None:
+    def checker(mine: Any, measured: Callable[[Any], Any] | None = None) -> None:
+        """measured  what makes of the answer the figures that are checked, if it is not itself"""
         try:
-            marker(mine)
+            marker(_measured(name, mine, measured) if measured else mine)
         except AssertionError as wrong:
             print(wrong)
             _set_aside(mine, sys._getframe(1).f_globals)
@@ -40,6 +41,13 @@ def _checker(name: str, doc: str | None, marker: Callable[[Any], None]) -> Calla
     checker.__name__ = checker.__qualname__ = name
     checker.__doc__ = doc
     return checker
+
+
+def _measured(name: str, mine: Any, function: Callable[[Any], Any]) -> Any:
+    try:
+        return function(mine)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise AssertionError(f"{name}: {mine!r:.60} is of another kind ({error}).") from None
 
 
 def _set_aside(mine: Any, names: dict[str, Any]) -> None:
