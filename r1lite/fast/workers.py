@@ -81,8 +81,8 @@ class Workers:
 def _begin(sampler: FusedSampler) -> None:
     global _sampler
     _sampler = sampler
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # they are for the process that asks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a broken pool ends its processes by it
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # sent when the parent dies
     torch.set_num_threads(1)  # others have not been forked
 
