@@ -41,8 +41,8 @@ def check_packages(cfg: TrainingConfig) -> None:
         if name == "optimizer" and dist.is_torchrun():
             continue  # which may not be possible at all: make_optimizer says so
         raise UserError(
-            f"{name}={value!r} needs {package}, which is not installed: run `pip install {package}` "
-            f"or `pip install -r requirements-gpu.txt`, or set {name}={other}."
+            f"{name}={value!r} needs {package}, which is not installed: run `pip install {package}`"
+            f" or `pip install -r requirements-gpu.txt`, or set {name}={other}."
         )
 
 
