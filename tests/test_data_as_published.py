@@ -13,13 +13,14 @@ import pandas
 import pyarrow.parquet
 import pytest
 from conftest import VARIED
+from test_datasets import complaint
 
 from r1lite.config import SftConfig, preset
 from r1lite.learn import rollout, train, train_sft
 from r1lite.learn.rollout import draw_problems, fitting
 from r1lite.learn.sft import read_examples
 from r1lite.prompt import render
-from r1lite.records import Problem, UserError
+from r1lite.records import Problem
 from r1lite.runlog import append_jsonl, read_jsonl, truncate_jsonl
 from r1lite.world import FAMILIES, as_problems, make_problems, read_problems
 from r1lite.world.checkers import CHECKERS, GOLD_LIKE
@@ -33,14 +34,6 @@ OWN = {
     "problem_id": "a/1", "family": "countdown", "cluster": "3-4-6", "language": "en",
     "question": "make 21 from 3 4 6 .", "gold": {"numbers": [3, 4, 6], "target": 21},
 }  # fmt: skip
-
-
-def complaint(function, *args, **kwargs) -> str:
-    with pytest.raises(UserError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert "\n" not in message and message.endswith("."), message
-    return message
 
 
 def lines(rows) -> str:

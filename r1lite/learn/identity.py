@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from .. import dist
-from ..config import REPO, RESUMABLE, TrainingConfig
+from ..config import RESUMABLE, TrainingConfig
+from ..policy.hub import model_folder
 from ..records import UserError
 from ..runlog import TEMPORARY, read_json
 from .checkpoint import digests
@@ -116,12 +117,11 @@ def identity_of(cfg: TrainingConfig, **parts: Any) -> dict[str, Any]:
 def model_files(model: str) -> dict[str, str]:
     """{"model": digest} of all that is loaded from a local folder: tokenizer, settings, weights; {}
     for a name on the hub. Hashed whole, as a checkpoint is when it is saved, by one process."""
-    places = (Path(model), REPO / model) if model and dist.is_main_process() else ()
-    for folder in places:
-        if (folder / "config.json").exists():
-            names = sorted(path.name for path in folder.iterdir() if path.suffix in READ)
-            return {"model": digest(digests(folder, [n for n in names if n != "state.json"]))}
-    return {}
+    folder = model_folder(model) if model and dist.is_main_process() else None
+    if folder is None:
+        return {}
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in READ)
+    return {"model": digest(digests(folder, [n for n in names if n != "state.json"]))}
 
 
 def open_folder(run_dir: Path) -> None:

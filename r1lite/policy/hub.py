@@ -1,4 +1,4 @@
-"""Whether the hub that a model is named after can be reached at all."""
+"""Where a model is: in a folder here, or on the hub, and whether that can be reached at all."""
 
 import os
 import threading
@@ -12,13 +12,21 @@ from ..config import repo_path
 from ..records import UserError
 
 KNOCK = 4.0  # seconds that the hub has to answer
+LOCAL = (".", "/", "data/", "runs/")  # what begins so is a path, and no name on the hub
+
+
+def model_folder(model: str) -> Path | None:
+    """A path as given, or the same path inside the project; None if neither holds a model."""
+    places = (Path(model), repo_path(model))
+    return next((place for place in places if (place / "config.json").exists()), None)
 
 
 def check_network(model: str) -> None:
     """Raises UserError within seconds where a model is a name on the hub that is in no cache, and
     the hub does not answer; the libraries below would try for minutes."""
-    named = not model or model.startswith((".", "/", "data/", "runs/"))
-    if named or Path(model).exists() or repo_path(model).exists():
+    if not model or model.startswith(LOCAL):
+        return
+    if Path(model).exists() or repo_path(model).exists():
         return
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
         return  # then only the cache is asked

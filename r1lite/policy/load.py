@@ -17,7 +17,7 @@ from ..prompt import Format
 from ..records import UserError
 from .adapters import add_adapter, load_adapter, quantised
 from .engine import Engine
-from .hub import check_network
+from .hub import LOCAL, check_network, model_folder
 from .manners import (
     chat_prompt,
     context,
@@ -104,10 +104,9 @@ class Policy:
 
 def find_model(model: str) -> str:
     """A path as given, or the same path inside the project; a hub name is left as it is."""
-    for candidate in (Path(model), REPO / model):
-        if (candidate / "config.json").exists():
-            return str(candidate)
-    if model.startswith((".", "/", "data/", "runs/")) or Path(model).exists():
+    if folder := model_folder(model):
+        return str(folder)
+    if model.startswith(LOCAL) or Path(model).exists():
         raise UserError(
             f"there is no model at {model!r}: a model folder holds config.json, model.safetensors "
             f"and a tokenizer. Use {TINY_BASE!r}, or build it with `python -m r1lite base`."

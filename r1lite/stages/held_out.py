@@ -127,7 +127,7 @@ class HeldOut:
     ):
         check_value("every", every, Count)
         check_value("k", k, Count)
-        self.rewards, self._fit = rewards, False
+        self.rewards = rewards
         self.cfg, self.problems, self.also, self.k = cfg, problems, also or {}, k
         regular = [*range(every, cfg.steps, every), cfg.steps]
         early = [step for step in (every // 4, every // 2) if step] if len(regular) > 1 else []
@@ -144,12 +144,9 @@ class HeldOut:
     def __call__(self, policy: Policy, step: int, run_dir: Path) -> None:
         """Sample, grade, and add a line to each file."""
         cfg, begun = self.cfg.at(step), time.perf_counter()
-        if (
-            not self._fit
-        ):  # as those of the training: left out at the start, not an error at step 31
-            self.problems = fitting(self.problems, policy, self.cfg)
-            self.also = {name: fitting(more, policy, self.cfg) for name, more in self.also.items()}
-            self._fit = True
+        # as in training those that do not fit are left out, and said: there are none the next time
+        self.problems = fitting(self.problems, policy, self.cfg)
+        self.also = {name: fitting(more, policy, self.cfg) for name, more in self.also.items()}
         groups = sample_for_eval(policy, cfg, self.problems, k=self.k)
         row: dict[str, Any] = {"step": step} | grade(
             groups, rewards=self.rewards, fmt=cfg.template

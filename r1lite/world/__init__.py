@@ -20,7 +20,7 @@ from .checkers import (
     checker_of,
 )
 from .common import LANGUAGES, is_held_out, keyed_order, keyed_rng, reflection_words
-from .datasets import DATA_SETS, DataSet, format_of, last_boxed, number_text, read_rows
+from .datasets import DATA_SETS, DataSet, last_boxed, layout_of, number_text, read_rows
 from .files import file_rows
 
 SPLITS = ("train", "held_out")
@@ -92,7 +92,7 @@ def read_problems(source: Path | str, to_train: bool = True) -> list[Problem]:
         if "family" in row or "gold" in row:
             problems.append(_own_problem(row, where))
             continue
-        data = data if data and data.fits(row) else format_of(row, where)
+        data = data if data and data.fits(row) else layout_of(row, where)
         problem = data.to_problem(row, name, where, data)
         other_side = is_held_out(problem.family, problem.cluster) == to_train
         if not (data.split_by_cluster and other_side):
@@ -132,7 +132,7 @@ def _problem_in_memory(row: Any, name: str, where: str) -> Problem:
     if "family" in row or "gold" in row:
         name = str(row.get("problem_id", name))
         return _own_problem({"problem_id": name, "cluster": name, "language": "en", **row}, where)
-    data = format_of(row, where)
+    data = layout_of(row, where)
     if data.columns == ("question", "answer") and "####" not in str(row["answer"]):
         data = replace(data, gold=str.strip, rule="an answer is the gold")
     return data.to_problem(row, name, where, data)

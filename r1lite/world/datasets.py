@@ -154,7 +154,7 @@ DATA_SETS: dict[str, DataSet] = {
 }
 
 
-def format_of(row: Mapping[str, Any], where: str) -> DataSet:
+def layout_of(row: Mapping[str, Any], where: str) -> DataSet:
     """The data set whose columns a row has, one with a column of answers first: MATH-500 also has
     the columns of MATH. One of empty columns comes last: tables give a row the columns of all.
     Raises UserError, which begins with `where`, if there is none."""
